@@ -33,11 +33,11 @@ struct Voidify {
 }  // namespace internal
 }  // namespace residual
 
-#define RESIDUAL_CHECK(condition)                \
-  ABSL_PREDICT_TRUE(condition)                   \
-  ? (void)0                                      \
-  : ::residual::internal::Voidify() &            \
-        ::residual::internal::CheckFailure(__FILE__, __LINE__, #condition).stream()
+#define RESIDUAL_CHECK(condition)     \
+  ABSL_PREDICT_TRUE(condition)        \
+  ? (void)0                           \
+  : ::residual::internal::Voidify() & \
+          ::residual::internal::CheckFailure(__FILE__, __LINE__, #condition).stream()
 
 #define RESIDUAL_CHECK_EQ(a, b) RESIDUAL_CHECK((a) == (b)) << (a) << " against " << (b) << ". "
 #define RESIDUAL_CHECK_LE(a, b) RESIDUAL_CHECK((a) <= (b)) << (a) << " against " << (b) << ". "

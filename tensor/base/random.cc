@@ -55,7 +55,8 @@ double Philox::Normal(uint64_t index) const {
 
 uint64_t RandomStream(const char* name, uint64_t a, uint64_t b) {
   uint64_t hash = 0xcbf29ce484222325;  // FNV-1a over the name, then the two numbers mixed in
-  for (const char* c = name; *c; ++c) hash = (hash ^ static_cast<unsigned char>(*c)) * 0x100000001b3;
+  for (const char* c = name; *c; ++c)
+    hash = (hash ^ static_cast<unsigned char>(*c)) * 0x100000001b3;
   for (uint64_t word : {a, b}) {
     hash = (hash ^ word) * 0x9E3779B97F4A7C15;
     hash ^= hash >> 32;

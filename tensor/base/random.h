@@ -44,7 +44,8 @@ class Philox {
   uint64_t seed_, stream_;
 };
 
-// A stream number from names and numbers that should not collide: RandomStream("dropout", layer, step).
+// A stream number from names and numbers that should not collide: RandomStream("dropout", layer,
+// step).
 uint64_t RandomStream(const char* name, uint64_t a = 0, uint64_t b = 0);
 
 }  // namespace residual

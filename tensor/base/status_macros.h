@@ -12,12 +12,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define RESIDUAL_RETURN_IF_ERROR(expression)             \
-  do {                                                   \
-    ::absl::Status residual_status = (expression);       \
-    if (ABSL_PREDICT_FALSE(!residual_status.ok())) {     \
-      return residual_status;                            \
-    }                                                    \
+#define RESIDUAL_RETURN_IF_ERROR(expression)         \
+  do {                                               \
+    ::absl::Status residual_status = (expression);   \
+    if (ABSL_PREDICT_FALSE(!residual_status.ok())) { \
+      return residual_status;                        \
+    }                                                \
   } while (false)
 
 #define RESIDUAL_ASSIGN_OR_RETURN(target, expression) \

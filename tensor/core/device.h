@@ -1,0 +1,21 @@
+// Where a tensor's bytes live.
+
+#ifndef RESIDUAL_TENSOR_CORE_DEVICE_H_
+#define RESIDUAL_TENSOR_CORE_DEVICE_H_
+
+#include <cstdint>
+
+namespace residual {
+
+// One host, at most one GPU. A tensor with kCuda exists only in a program built with CUDA.
+enum class Device : uint8_t { kCpu, kCuda };
+
+inline constexpr Device kCpu = Device::kCpu;
+inline constexpr Device kCuda = Device::kCuda;
+
+// "cpu" or "cuda".
+inline const char* Name(Device device) { return device == kCpu ? "cpu" : "cuda"; }
+
+}  // namespace residual
+
+#endif  // RESIDUAL_TENSOR_CORE_DEVICE_H_
