@@ -83,16 +83,22 @@ Tensor Tensor::Rows(int64_t begin, int64_t end) const {
 Tensor Tensor::Clone() const {
   RESIDUAL_CHECK(defined());
   Tensor result = Uninitialized(shape_, dtype_, device());
-  if (device() == kCpu) {
-    char* to = static_cast<char*>(result.mutable_raw_data());
-    const char* from = static_cast<const char*>(raw_data());
-    ParallelFor(bytes(), kCopyGrain * 4, [&](int64_t begin, int64_t end) {
-      std::memcpy(to + begin, from + begin, end - begin);
+  CopyBytes(*this, result);
+  return result;
+}
+
+void CopyBytes(const Tensor& x, Tensor& to) {
+  RESIDUAL_CHECK(x.shape() == to.shape() && x.dtype() == to.dtype())
+      << "CopyBytes " << x.ToString() << " to " << to.ToString();
+  const char* source = static_cast<const char*>(x.raw_data());
+  char* target = static_cast<char*>(to.mutable_raw_data());
+  if (x.device() == kCpu && to.device() == kCpu) {
+    ParallelFor(x.bytes(), kCopyGrain * 4, [&](int64_t begin, int64_t end) {
+      std::memcpy(target + begin, source + begin, end - begin);
     });
   } else {
-    GetCudaHooks().copy(result.mutable_raw_data(), kCuda, raw_data(), kCuda, bytes());
+    GetCudaHooks().copy(target, to.device(), source, x.device(), x.bytes());
   }
-  return result;
 }
 
 std::vector<double> Tensor::ToDoubles() const {

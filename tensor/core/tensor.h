@@ -143,6 +143,10 @@ void SetCurrentTapeSerial(uint64_t serial);
 // tensor itself when it has that dtype. Host only; not recorded on a tape (ops/layout has Cast).
 Tensor ConvertTo(const Tensor& x, DType dtype);
 
+// Copies x's bytes into `to`, a unique() tensor of the same shape and dtype, between any two
+// devices.
+void CopyBytes(const Tensor& x, Tensor& to);
+
 // a += b for floats of equal shape and dtype, on the host; what gradient accumulation needs. `a`
 // must be unique().
 void AddInto(Tensor& a, const Tensor& b);
