@@ -13,6 +13,16 @@ enum class Device : uint8_t { kCpu, kCuda };
 inline constexpr Device kCpu = Device::kCpu;
 inline constexpr Device kCuda = Device::kCuda;
 
+// True in a program built with the CUDA toolkit. An op's dispatch is a visible branch:
+//   if (x.device() == kCpu) SoftmaxCpu(args);
+//   else if constexpr (kBuiltWithCuda) SoftmaxCuda(args);
+// where a function named only in a discarded branch needs no definition.
+#ifdef RESIDUAL_WITH_CUDA
+inline constexpr bool kBuiltWithCuda = true;
+#else
+inline constexpr bool kBuiltWithCuda = false;
+#endif
+
 // "cpu" or "cuda".
 inline const char* Name(Device device) { return device == kCpu ? "cpu" : "cuda"; }
 

@@ -1,0 +1,83 @@
+"""residual_op: the targets of one op's folder, from the files that are there."""
+
+load("@local_config_cuda//:config.bzl", "if_cuda")
+load("@rules_cc//cc:defs.bzl", "cc_binary", "cc_library", "cc_test")
+load("//third_party/cuda:cuda.bzl", "cuda_library")
+
+# SSSE3 adds a fifth to the build time of the kernels and serves no machine SSE4 does not.
+_KERNEL_DEFINES = ["HWY_DISABLED_TARGETS=HWY_SSSE3"]
+
+def residual_op(name, deps = [], cuda_deps = [], test_deps = [], test_size = "small", visibility = None):
+    """Declares //ops/NAME:NAME, its tests and its benchmark.
+
+    Files of the folder, all but the first optional:
+      *.h, *.cc         the op: NAME.h is its contract, *_cpu.cc its Highway kernels
+      *-inl.h           code included once per Highway target
+      *.cu              CUDA kernels; skipped without a toolkit
+      *_test.cc         one test each
+      *_benchmark.cc    one benchmark each, run once as a test so that it cannot rot
+
+    Args:
+      name: the folder's name.
+      deps: what the op needs beyond tensors, the tape and Highway.
+      cuda_deps: what its .cu files need besides tensor/cuda.
+      test_deps: what its tests need besides the op and the test harness.
+      test_size: size of the tests.
+      visibility: of the op; public unless given.
+    """
+    tests = native.glob(["*_test.cc"], allow_empty = True)
+    benchmarks = native.glob(["*_benchmark.cc"], allow_empty = True)
+    cuda_sources = native.glob(["*.cu"], allow_empty = True)
+    headers = native.glob(["*.h"], exclude = ["*-inl.h"], allow_empty = True)
+    common = [
+        "//tensor/autograd:tape",
+        "//tensor/base:check",
+        "//tensor/base:parallel",
+        "//tensor/core:tensor",
+        "@com_google_highway//:hwy",
+    ]
+    public = visibility or ["//visibility:public"]
+    if cuda_sources:
+        cuda_library(
+            name = name + "_cuda",
+            srcs = cuda_sources,
+            hdrs = headers,
+            deps = ["//tensor/cuda", "//tensor/core:tensor"] + cuda_deps,
+        )
+    cc_library(
+        name = name,
+        srcs = native.glob(["*.cc"], exclude = tests + benchmarks, allow_empty = True),
+        hdrs = headers,
+        textual_hdrs = native.glob(["*-inl.h"], allow_empty = True),
+        local_defines = _KERNEL_DEFINES,
+        visibility = public,
+        deps = common + deps + if_cuda([":%s_cuda" % name] if cuda_sources else []),
+    )
+    for source in tests:
+        cc_test(
+            name = source[:-len(".cc")],
+            size = test_size,
+            srcs = [source],
+            local_defines = _KERNEL_DEFINES,
+            deps = [":" + name] + common + test_deps + [
+                "//tensor/testing:op_case",
+                "@com_google_googletest//:gtest_main",
+            ],
+        )
+    for source in benchmarks:
+        benchmark = source[:-len(".cc")]
+        cc_binary(
+            name = benchmark,
+            testonly = True,
+            srcs = [source],
+            tags = ["benchmark"],
+            visibility = ["//visibility:public"],
+            deps = [":" + name] + common + ["@com_google_benchmark//:benchmark_main"],
+        )
+        native.sh_test(
+            name = benchmark + "_runs",
+            size = "small",
+            srcs = ["//ops:run_once.sh"],
+            args = ["$(location :%s)" % benchmark],
+            data = [":" + benchmark],
+        )
