@@ -1,0 +1,154 @@
+#include "models/attention/attention.h"
+
+#include <cmath>
+#include <vector>
+
+#include "ops/dropout/dropout.h"
+#include "ops/elementwise/elementwise.h"
+#include "ops/layout/layout.h"
+#include "ops/matmul/matmul.h"
+#include "ops/reduce/reduce.h"
+#include "ops/rotary/rotary.h"
+#include "ops/softmax/softmax.h"
+#include "tensor/base/random.h"
+
+namespace residual {
+namespace {
+
+// x W + b for all heads at once: [batch, pos, d_model] -> [batch, pos, heads, d_head].
+Tensor ProjectHeads(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const int64_t heads = weight.dim(1), d_head = weight.dim(2);
+  MatMulOptions options;
+  if (bias.defined()) options.bias = bias.Reshaped({heads * d_head});
+  return MatMul(x, weight.Reshaped({weight.dim(0), heads * d_head}), options)
+      .Reshaped({x.dim(0), x.dim(1), heads, d_head});
+}
+
+// z_h W_O[h] per head: [batch, pos, heads, d_head] -> [batch, pos, heads, d_model]. Their sum over
+// heads plus b_O is the output.
+Tensor HeadResults(const Tensor& z, const Tensor& W_O) {
+  const Tensor by_head =
+      Permute(z, {2, 0, 1, 3}).Reshaped({z.dim(2), z.dim(0) * z.dim(1), z.dim(3)});
+  const Tensor results = MatMul(by_head, W_O);  // [heads, batch * pos, d_model]
+  return Permute(results.Reshaped({z.dim(2), z.dim(0), z.dim(1), W_O.dim(2)}), {1, 2, 0, 3});
+}
+
+}  // namespace
+
+Tensor AlibiSlopes(int64_t n_heads) {
+  int64_t power = 1;
+  while (power * 2 <= n_heads) power *= 2;
+  std::vector<float> slopes;
+  for (int64_t i = 1; i <= power; ++i) {
+    slopes.push_back(static_cast<float>(std::exp2(-8.0 * i / power)));
+  }
+  for (int64_t i = 1; static_cast<int64_t>(slopes.size()) < n_heads; i += 2) {
+    slopes.push_back(static_cast<float>(std::exp2(-8.0 * i / (2 * power))));
+  }
+  return Tensor::Of<float>({n_heads}, slopes);
+}
+
+std::unique_ptr<MixerState> KvState::Fork() const {
+  auto fork = std::make_unique<KvState>(batch_);
+  fork->keys_ = keys_;  // tensors are values: sharing is safe
+  fork->values_ = values_;
+  return fork;
+}
+
+absl::Status KvState::RollBack(int64_t length) {
+  if (length == 0) {
+    keys_ = values_ = Tensor();
+  } else {
+    keys_ = Slice(keys_, 1, 0, length);
+    values_ = Slice(values_, 1, 0, length);
+  }
+  return absl::OkStatus();
+}
+
+KvState::KeysValues KvState::Append(const Tensor& keys, const Tensor& values) {
+  RESIDUAL_CHECK_EQ(keys.dim(0), batch_);
+  keys_ = keys_.defined() ? Concat({keys_, keys}, 1) : keys;
+  values_ = values_.defined() ? Concat({values_, values}, 1) : values;
+  return {keys_, values_};
+}
+
+AttentionMixer::AttentionMixer(const AttentionConfig& config) : config_(config) {
+  if (config_.n_kv_heads == 0) config_.n_kv_heads = config_.n_heads;
+  if (config_.scale == 0) config_.scale = 1 / std::sqrt(static_cast<double>(config_.d_head));
+  if (config_.out_init_scale == 0) config_.out_init_scale = config_.init_scale;
+  if (config_.alibi) alibi_slopes_ = AlibiSlopes(config_.n_heads);
+}
+
+void AttentionMixer::Describe(Visitor& v) {
+  const AttentionConfig& c = config_;
+  const Init init = Init::Normal(c.init_scale);
+  v.Param("W_Q", W_Q_, {c.d_model, c.n_heads, c.d_head}, init, ParamOptions::HeadsFirst());
+  v.Param("W_K", W_K_, {c.d_model, c.n_kv_heads, c.d_head}, init, ParamOptions::HeadsFirst());
+  v.Param("W_V", W_V_, {c.d_model, c.n_kv_heads, c.d_head}, init, ParamOptions::HeadsFirst());
+  v.Param("W_O", W_O_, {c.n_heads, c.d_head, c.d_model}, Init::Normal(c.out_init_scale));
+  if (c.bias) {
+    v.Param("b_Q", b_Q_, {c.n_heads, c.d_head}, Init::Zeros(), ParamOptions::NoDecay());
+    v.Param("b_K", b_K_, {c.n_kv_heads, c.d_head}, Init::Zeros(), ParamOptions::NoDecay());
+    v.Param("b_V", b_V_, {c.n_kv_heads, c.d_head}, Init::Zeros(), ParamOptions::NoDecay());
+    v.Param("b_O", b_O_, {c.d_model}, Init::Zeros(), ParamOptions::NoDecay());
+  }
+  v.Hooks({kQ, kK, kV});
+  if (c.rotary_dim > 0) v.Hooks({kRotQ, kRotK});
+  v.Hooks({kScores, kPattern, kZ, kResult});
+}
+
+Tensor AttentionMixer::Forward(const Tensor& x, const MixerContext& context, MixerState* state,
+                               const Scope& hook) const {
+  const int64_t batch = x.dim(0), pos = x.dim(1);
+  const Tensor& rows = context.query_key_positions;
+  const Tensor qk_input = rows.defined() ? Add(x, rows) : x;
+
+  Tensor q = hook(kQ, ProjectHeads(qk_input, W_Q_, b_Q_));
+  Tensor k = hook(kK, ProjectHeads(qk_input, W_K_, b_K_));
+  Tensor v = hook(kV, ProjectHeads(x, W_V_, b_V_));
+  if (config_.rotary_dim > 0) {
+    RotaryOptions rotary;
+    rotary.rotary_dim = config_.rotary_dim;
+    rotary.theta = config_.rotary_theta;
+    rotary.style = config_.rotary_interleaved ? RotaryStyle::kInterleaved : RotaryStyle::kHalf;
+    q = hook(kRotQ, Rotary(q, context.positions, rotary));
+    k = hook(kRotK, Rotary(k, context.positions, rotary));
+  }
+  if (state != nullptr) {
+    const auto all = static_cast<KvState*>(state)->Append(k, v);
+    k = all.keys;
+    v = all.values;
+  }
+
+  AttentionOptions options;
+  options.causal = config_.causal;
+  options.scale = config_.scale;
+  options.key_mask = context.key_mask;
+  options.alibi_slopes = alibi_slopes_;
+  const bool drops = context.training && config_.dropout > 0;
+  Tensor z;
+  if (drops || hook.Wants(kScores, kPattern)) {
+    const Tensor scores = hook(kScores, AttentionScores(q, k, options));
+    Tensor pattern = hook(kPattern, Softmax(scores));
+    if (drops) {
+      pattern = Dropout(pattern, config_.dropout, context.seed,
+                        RandomStream("pattern", context.layer, context.step));
+    }
+    z = WeightedSum(pattern, v);
+  } else {
+    z = Attention(q, k, v, options);
+  }
+  z = hook(kZ, z);
+
+  if (hook.Wants(kResult)) {
+    const Tensor results = hook(kResult, HeadResults(z, W_O_));
+    const Tensor sum = Sum(results, 2);
+    return b_O_.defined() ? Add(sum, b_O_) : sum;
+  }
+  MatMulOptions out;
+  out.bias = b_O_;
+  return MatMul(z.Reshaped({batch, pos, config_.n_heads * config_.d_head}),
+                W_O_.Reshaped({config_.n_heads * config_.d_head, config_.d_model}), out);
+}
+
+}  // namespace residual

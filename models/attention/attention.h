@@ -1,0 +1,97 @@
+// Multi-head attention (Vaswani et al. 2017, eq. 1) as a mixer on the stream.
+
+#ifndef RESIDUAL_MODELS_ATTENTION_ATTENTION_H_
+#define RESIDUAL_MODELS_ATTENTION_ATTENTION_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "models/stream/mixer.h"
+#include "ops/attention/attention.h"
+
+namespace residual {
+
+struct AttentionConfig {
+  int64_t d_model = 0;
+  int64_t n_heads = 0;
+  int64_t n_kv_heads =
+      0;  // 0: n_heads. Fewer: grouped queries, head j reads group j / (heads/groups)
+  int64_t d_head = 0;
+  bool causal = true;
+  bool bias = true;
+  double scale = 0;        // of the scores; 0: 1 / sqrt(d_head)
+  int64_t rotary_dim = 0;  // features of each head that are rotated; 0: no rotary positions
+  double rotary_theta = 10000;
+  bool rotary_interleaved = false;
+  bool alibi = false;  // Press et al. 2022
+  double dropout = 0;  // of the pattern, while training
+  double init_scale = 0.02;
+  double out_init_scale = 0;  // 0: init_scale
+};
+
+// Keys and values of the tokens before: [batch, length, n_kv_heads, d_head] each.
+class KvState : public MixerState {
+ public:
+  explicit KvState(int64_t batch) : batch_(batch) {}
+
+  std::unique_ptr<MixerState> Fork() const override;
+  absl::Status RollBack(int64_t length) override;
+  size_t bytes() const override { return keys_.bytes() + values_.bytes(); }
+
+  // Appends keys and values [batch, pos, n_kv_heads, d_head]; returns all so far.
+  struct KeysValues {
+    Tensor keys, values;
+  };
+  KeysValues Append(const Tensor& keys, const Tensor& values);
+
+ private:
+  int64_t batch_;
+  Tensor keys_, values_;  // undefined while empty
+};
+
+class AttentionMixer : public Mixer {
+ public:
+  static constexpr HookPoint kQ{"hook_q", "[batch, pos, n_heads, d_head]"};
+  static constexpr HookPoint kK{"hook_k", "[batch, pos, n_kv_heads, d_head]"};
+  static constexpr HookPoint kV{"hook_v", "[batch, pos, n_kv_heads, d_head]"};
+  static constexpr HookPoint kRotQ{"hook_rot_q", "[batch, pos, n_heads, d_head]"};
+  static constexpr HookPoint kRotK{"hook_rot_k", "[batch, pos, n_kv_heads, d_head]"};
+  static constexpr HookPoint kScores{"hook_attn_scores", "[batch, n_heads, query, key]"};
+  static constexpr HookPoint kPattern{"hook_pattern", "[batch, n_heads, query, key]"};
+  static constexpr HookPoint kZ{"hook_z", "[batch, pos, n_heads, d_head]"};
+  static constexpr HookPoint kResult{"hook_result", "[batch, pos, n_heads, d_model]"};
+
+  explicit AttentionMixer(const AttentionConfig& config);
+
+  void Describe(Visitor& v) override;
+  Tensor Forward(const Tensor& x, const MixerContext& context, MixerState* state,
+                 const Scope& hook) const override;
+  std::unique_ptr<MixerState> NewState(int64_t batch) const override {
+    return std::make_unique<KvState>(batch);
+  }
+
+  const AttentionConfig& config() const { return config_; }
+  // In memory all heads of a projection lie in one matrix: W_Q, W_K, W_V are
+  // [d_model, heads, d_head], W_O is [n_heads, d_head, d_model].
+  const Tensor& W_Q() const { return W_Q_; }
+  const Tensor& W_K() const { return W_K_; }
+  const Tensor& W_V() const { return W_V_; }
+  const Tensor& W_O() const { return W_O_; }
+  const Tensor& b_Q() const { return b_Q_; }  // [heads, d_head]; undefined without biases
+  const Tensor& b_K() const { return b_K_; }
+  const Tensor& b_V() const { return b_V_; }
+  const Tensor& b_O() const { return b_O_; }  // [d_model]
+
+ private:
+  AttentionConfig config_;
+  Tensor W_Q_, W_K_, W_V_, W_O_, b_Q_, b_K_, b_V_, b_O_;
+  Tensor alibi_slopes_;  // [n_heads]
+};
+
+// The slopes of ALiBi: 2^(-8/n), 2^(-16/n), ... for n heads, n a power of two; for other n those of
+// the power of two below, then every other one of twice that (the authors' rule).
+Tensor AlibiSlopes(int64_t n_heads);
+
+}  // namespace residual
+
+#endif  // RESIDUAL_MODELS_ATTENTION_ATTENTION_H_

@@ -1,0 +1,36 @@
+#include "models/nn/norm.h"
+
+#include "ops/elementwise/elementwise.h"
+#include "ops/layout/layout.h"
+#include "ops/norm/norm.h"
+
+namespace residual {
+
+void Norm::Describe(Visitor& v) {
+  if (kind_ == NormKind::kNone) return;
+  v.Param("w", w_, {d_model_}, Init::Ones(), ParamOptions::NoDecay());
+  if (kind_ == NormKind::kLayerNorm) {
+    v.Param("b", b_, {d_model_}, Init::Zeros(), ParamOptions::NoDecay());
+  }
+  v.Hooks({kScale, kNormalized, kOut});
+}
+
+Tensor Norm::Forward(const Tensor& x, const Scope& hook) const {
+  if (kind_ == NormKind::kNone) return x;
+  const bool layer_norm = kind_ == NormKind::kLayerNorm;
+  if (!hook.Wants(kScale, kNormalized)) {
+    return hook(kOut, layer_norm ? LayerNorm(x, w_, b_, eps_) : RmsNorm(x, w_, eps_));
+  }
+  const NormParts parts = layer_norm ? LayerNormParts(x, eps_) : RmsNormParts(x, eps_);
+  const Tensor scale = hook(kScale, parts.scale);
+  Tensor normalized = parts.normalized;
+  if (scale.raw_data() != parts.scale.raw_data()) {  // an edited denominator takes effect
+    normalized = Mul(normalized, BroadcastTo(Div(parts.scale, scale), x.shape()));
+  }
+  normalized = hook(kNormalized, normalized);
+  Tensor y = Mul(normalized, w_);
+  if (layer_norm) y = Add(y, b_);
+  return hook(kOut, y);
+}
+
+}  // namespace residual

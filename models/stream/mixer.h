@@ -1,0 +1,61 @@
+// A mixer: what a block computes from the stream and adds back to it. Attention, MLPs, S4, Mamba
+// and block-sparse attention are mixers; a tool that looks at the stream works on all of them.
+
+#ifndef RESIDUAL_MODELS_STREAM_MIXER_H_
+#define RESIDUAL_MODELS_STREAM_MIXER_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "models/nn/hook.h"
+#include "models/nn/module.h"
+#include "tensor/core/tensor.h"
+
+namespace residual {
+
+// What a run tells every mixer. Shapes: [batch, pos] are the tokens of this call; `past` tokens of
+// each row went before them and are in the state.
+struct MixerContext {
+  int64_t past = 0;
+  // Absolute positions of this call's tokens: i64 [pos] or [batch, pos].
+  Tensor positions;
+  // bool [batch, past + pos], true: attend. Undefined: no padding.
+  Tensor key_mask;
+  // Added to what queries and keys are made of, never to values or the stream (shortformer
+  // positions, Press et al. 2021): [pos, d_model] or [batch, pos, d_model]. Undefined: none.
+  Tensor query_key_positions;
+  // Training: dropout is on, drawn from (seed, step).
+  bool training = false;
+  uint64_t seed = 0, step = 0;
+  int layer = 0;
+};
+
+// What a mixer remembers of the tokens before: keys and values, a convolution window, a state-space
+// state. The only thing a forward changes.
+class MixerState {
+ public:
+  virtual ~MixerState() = default;
+  // A copy that goes on by itself.
+  virtual std::unique_ptr<MixerState> Fork() const = 0;
+  // Forgets all but the first `length` tokens; Unimplemented where the past is not kept (a
+  // recurrent state: fork before, and go back to the fork).
+  virtual absl::Status RollBack(int64_t length) = 0;
+  virtual size_t bytes() const = 0;
+};
+
+class Mixer : public Module {
+ public:
+  // x: [batch, pos, d_model], normalised if the block normalises. Returns what is added to the
+  // stream, same shape. With a state, the tokens continue those the state has seen, and the state
+  // is brought up to date; any split of a sequence gives the same result.
+  virtual Tensor Forward(const Tensor& x, const MixerContext& context, MixerState* state,
+                         const Scope& hook) const = 0;
+
+  // An empty state for `batch` rows; nullptr for a mixer that looks at one position at a time.
+  virtual std::unique_ptr<MixerState> NewState(int64_t batch) const { return nullptr; }
+};
+
+}  // namespace residual
+
+#endif  // RESIDUAL_MODELS_STREAM_MIXER_H_

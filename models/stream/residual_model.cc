@@ -1,0 +1,277 @@
+#include "models/stream/residual_model.h"
+
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ops/dropout/dropout.h"
+#include "ops/elementwise/elementwise.h"
+#include "ops/embedding/embedding.h"
+#include "ops/layout/layout.h"
+#include "ops/matmul/matmul.h"
+#include "tensor/base/random.h"
+#include "tensor/base/status_macros.h"
+
+namespace residual {
+
+Tensor SinusoidalTable(int64_t n, int64_t d_model) {
+  Tensor table = Tensor::Uninitialized({n, d_model});
+  float* row = table.mutable_data<float>();
+  for (int64_t p = 0; p < n; ++p, row += d_model) {
+    for (int64_t i = 0; i < d_model; ++i) {
+      const double angle = p * std::pow(10000.0, -2.0 * (i / 2) / d_model);
+      row[i] = static_cast<float>(i % 2 == 0 ? std::sin(angle) : std::cos(angle));
+    }
+  }
+  return table;
+}
+
+Embed::Embed(const EmbedOptions& options) : options_(options) {
+  if (options_.positions == Positions::kSinusoidal ||
+      options_.positions == Positions::kSinusoidalOnQK) {
+    W_pos_ = SinusoidalTable(options_.n_ctx, options_.d_model);
+  }
+}
+
+bool Embed::has_table() const {
+  return options_.positions == Positions::kLearned ||
+         options_.positions == Positions::kShortformer ||
+         options_.positions == Positions::kSinusoidal ||
+         options_.positions == Positions::kSinusoidalOnQK;
+}
+
+bool Embed::positions_on_stream() const {
+  return options_.positions == Positions::kLearned || options_.positions == Positions::kSinusoidal;
+}
+
+void Embed::Describe(Visitor& v) {
+  v.Param("W_E", W_E_, {options_.d_vocab, options_.d_model}, Init::Normal(options_.init_scale));
+}
+
+Tensor Embed::PositionRows(const Tensor& positions) const {
+  // The fixed table follows the dtype of the weights (f64 runs).
+  return Embedding(ConvertTo(W_pos_, W_E_.dtype()), positions);
+}
+
+void Unembed::Describe(Visitor& v) {
+  if (!options_.tied) {
+    v.Param("W_U", W_U_, {options_.d_model, options_.d_vocab}, Init::Normal(options_.init_scale));
+  }
+  if (options_.bias) {
+    v.Param("b_U", b_U_, {options_.d_vocab}, Init::Zeros(), ParamOptions::NoDecay());
+  }
+}
+
+ModelState ModelState::Fork() const {
+  ModelState fork;
+  fork.length_ = length_;
+  for (const BlockState& block : blocks_) {
+    BlockState& copy = fork.blocks_.emplace_back();
+    for (const auto& state : block) copy.push_back(state ? state->Fork() : nullptr);
+  }
+  return fork;
+}
+
+absl::Status ModelState::RollBack(int64_t length) {
+  if (length < 0 || length > length_) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot roll back to ", length, " tokens: the state has seen ", length_));
+  }
+  for (BlockState& block : blocks_) {
+    for (auto& state : block) {
+      if (state) RESIDUAL_RETURN_IF_ERROR(state->RollBack(length));
+    }
+  }
+  length_ = length;
+  return absl::OkStatus();
+}
+
+size_t ModelState::bytes() const {
+  size_t total = 0;
+  for (const BlockState& block : blocks_) {
+    for (const auto& state : block) {
+      if (state) total += state->bytes();
+    }
+  }
+  return total;
+}
+
+ResidualModel::ResidualModel(Embed embed, std::vector<Block> blocks, Norm ln_final, Unembed unembed,
+                             int64_t n_ctx)
+    : embed_(std::move(embed)),
+      blocks_(std::move(blocks)),
+      ln_final_(std::move(ln_final)),
+      unembed_(std::move(unembed)),
+      n_ctx_(n_ctx) {}
+
+void ResidualModel::Describe(Visitor& v) {
+  v.Child("embed", embed_);
+  v.Hooks({Embed::kEmbed});
+  if (embed_.has_table()) {
+    struct PositionTable : Module {
+      Embed* embed;
+      void Describe(Visitor& visitor) override {
+        const EmbedOptions& options = embed->options_;
+        visitor.Param("W_pos", embed->W_pos_, {options.n_ctx, options.d_model},
+                      Init::Normal(options.init_scale), ParamOptions::NoDecay());
+      }
+    } table;
+    table.embed = &embed_;
+    const bool learned = embed_.options().positions == Positions::kLearned ||
+                         embed_.options().positions == Positions::kShortformer;
+    if (learned) v.Child("pos_embed", table);
+    v.Hooks({Embed::kPosEmbed});
+  }
+  for (int layer = 0; layer < n_layers(); ++layer) v.Child("blocks", layer, blocks_[layer]);
+  v.Child("ln_final", ln_final_);
+  v.Child("unembed", unembed_);
+  v.Hooks({Unembed::kOut});
+}
+
+absl::Status ResidualModel::Validate(const ModelInput& input, const ModelState* state) const {
+  const Tensor& tokens = input.tokens;
+  if (!tokens.defined() || tokens.rank() != 2 ||
+      (tokens.dtype() != kI64 && tokens.dtype() != kI32)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tokens are ", tokens.ToString(), ", expected i64 or i32 [batch, pos]"));
+  }
+  if (tokens.dim(0) < 1 || tokens.dim(1) < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tokens are ", tokens.ToString(), ": empty, expected at least one token"));
+  }
+  const int64_t past = state ? state->length() : 0;
+  const int64_t length = past + tokens.dim(1);
+  if (n_ctx_ > 0 && length > n_ctx_) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(length, " tokens, longer than the model's context of ", n_ctx_));
+  }
+  const Tensor ids = ConvertTo(tokens, kI64);
+  for (int64_t i = 0; i < ids.elements(); ++i) {
+    const int64_t id = ids.data<int64_t>()[i];
+    if (id < 0 || id >= d_vocab()) {
+      return absl::InvalidArgumentError(absl::StrCat("token ", id, " at row ", i / tokens.dim(1),
+                                                     ", position ", i % tokens.dim(1),
+                                                     " is outside the vocabulary of ", d_vocab()));
+    }
+  }
+  const Tensor& mask = input.attention_mask;
+  if (mask.defined() && (mask.dtype() != kBool || mask.shape() != Shape{tokens.dim(0), length})) {
+    return absl::InvalidArgumentError(absl::StrCat("attention_mask is ", mask.ToString(),
+                                                   ", expected bool[", tokens.dim(0), ", ", length,
+                                                   "]"));
+  }
+  const Tensor& positions = input.positions;
+  if (positions.defined()) {
+    if (positions.dtype() != kI64 ||
+        (positions.shape() != tokens.shape() && positions.shape() != Shape{tokens.dim(1)})) {
+      return absl::InvalidArgumentError(absl::StrCat("positions are ", positions.ToString(),
+                                                     ", expected i64 [pos] or [batch, pos]"));
+    }
+    for (int64_t p : positions.span<int64_t>()) {
+      if (p < 0 || (n_ctx_ > 0 && p >= n_ctx_)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("position ", p, " is outside the context of ", n_ctx_));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+MixerContext ResidualModel::MakeContext(const ModelInput& input, const ModelState* state) const {
+  MixerContext context;
+  context.past = state ? state->length() : 0;
+  context.key_mask = input.attention_mask;
+  context.positions = input.positions;
+  if (!context.positions.defined()) {
+    const int64_t n = input.tokens.dim(1);
+    context.positions = Tensor::Uninitialized({n}, kI64);
+    int64_t* positions = context.positions.mutable_data<int64_t>();
+    for (int64_t i = 0; i < n; ++i) positions[i] = context.past + i;
+  }
+  return context;
+}
+
+Tensor ResidualModel::EmbedTokens(const ModelInput& input, const MixerContext& context,
+                                  const Scope& hook) const {
+  Tensor resid = hook(Embed::kEmbed, Embedding(embed_.W_E(), input.tokens));
+  if (embed_.positions_on_stream()) {
+    Tensor rows = embed_.PositionRows(context.positions);
+    if (hook.Wants(Embed::kPosEmbed)) {
+      rows = hook(Embed::kPosEmbed, BroadcastTo(rows, resid.shape()));
+    }
+    resid = Add(resid, rows);
+  }
+  if (context.training && embed_.options().dropout > 0) {
+    resid = Dropout(resid, embed_.options().dropout, context.seed,
+                    RandomStream("embed", 0, context.step));
+  }
+  return resid;
+}
+
+Tensor ResidualModel::Stream(Tensor resid, LayerRange layers, const MixerContext& context,
+                             ModelState* state, const Scope& hook) const {
+  RESIDUAL_CHECK(0 <= layers.begin && layers.begin <= layers.end && layers.end <= n_layers())
+      << "layers [" << layers.begin << ", " << layers.end << ") of " << n_layers();
+  MixerContext at_layer = context;
+  if (embed_.has_table() && !embed_.positions_on_stream()) {
+    Tensor rows = embed_.PositionRows(context.positions);
+    if (hook.Wants(Embed::kPosEmbed)) {
+      rows = hook(Embed::kPosEmbed, BroadcastTo(rows, resid.shape()));
+    }
+    at_layer.query_key_positions = rows;
+  }
+  for (int layer = layers.begin; layer < layers.end; ++layer) {
+    at_layer.layer = layer;
+    resid = blocks_[layer].Forward(resid, at_layer, state ? &state->blocks_[layer] : nullptr,
+                                   hook.In("blocks", layer));
+  }
+  return resid;
+}
+
+Tensor ResidualModel::UnembedStream(const Tensor& resid, const Scope& hook) const {
+  const Tensor x = ln_final_.Forward(resid, hook.In("ln_final"));
+  MatMulOptions options;
+  options.transpose_b = unembed_.options().tied;
+  options.bias = unembed_.b_U();
+  return hook(Unembed::kOut,
+              MatMul(x, unembed_.options().tied ? embed_.W_E() : unembed_.W_U(), options));
+}
+
+Tensor ResidualModel::Forward(const ModelInput& input, ModelState* state, Hooks* hooks,
+                              const MixerContext* training) const {
+  const Scope hook(hooks);
+  MixerContext context = MakeContext(input, state);
+  if (training != nullptr) {
+    context.training = true;
+    context.seed = training->seed;
+    context.step = training->step;
+  }
+  Tensor resid = EmbedTokens(input, context, hook);
+  resid = Stream(resid, {0, n_layers()}, context, state, hook);
+  if (state != nullptr) state->length_ += input.tokens.dim(1);
+  return UnembedStream(resid, hook);
+}
+
+absl::StatusOr<Tensor> ResidualModel::Run(const ModelInput& input, Hooks* hooks,
+                                          ModelState* state) const {
+  RESIDUAL_RETURN_IF_ERROR(Validate(input, state));
+  if (hooks != nullptr) {
+    RESIDUAL_RETURN_IF_ERROR(hooks->Validate(HookPoints(*this)));
+    hooks->Reset();
+  }
+  Tensor logits = Forward(input, state, hooks);
+  if (hooks != nullptr) RESIDUAL_RETURN_IF_ERROR(hooks->CheckFired());
+  return logits;
+}
+
+ModelState ResidualModel::NewState(int64_t batch) const {
+  ModelState state;
+  for (const Block& block : blocks_) state.blocks_.push_back(block.NewState(batch));
+  return state;
+}
+
+Tensor ResidualModel::UnembedMatrix() const {
+  return unembed_.options().tied ? Transpose(embed_.W_E(), 0, 1) : unembed_.W_U();
+}
+
+}  // namespace residual

@@ -1,0 +1,180 @@
+// A model is Embed(tokens) -> Stream(resid) -> Unembed(resid).
+//
+// The stream, a tensor [batch, pos, d_model], is the whole interface between blocks: a run can stop
+// at any layer, go on from a cached or edited stream at any layer, and every tool that looks at the
+// stream works on every model.
+//
+//   Tensor logits = model.Forward({tokens});
+//   absl::StatusOr<Tensor> logits = model.Run({tokens}, &hooks);   // with names checked
+//   Tensor resid = model.Stream(cached, {3, model.n_layers()}, ...);
+
+#ifndef RESIDUAL_MODELS_STREAM_RESIDUAL_MODEL_H_
+#define RESIDUAL_MODELS_STREAM_RESIDUAL_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "models/nn/hook.h"
+#include "models/nn/module.h"
+#include "models/nn/norm.h"
+#include "models/stream/block.h"
+#include "tensor/core/tensor.h"
+
+namespace residual {
+
+// What positions are and where they enter.
+enum class Positions {
+  kNone,
+  kLearned,         // a table [n_ctx, d_model] added to the embedding ("standard")
+  kSinusoidal,      // the original Transformer's fixed table, added to the embedding
+  kShortformer,     // a learned table added to what queries and keys are made of
+  kSinusoidalOnQK,  // the fixed table, added there
+  kRotary,          // queries and keys are rotated (in the attention)
+  kAlibi            // scores are lowered with distance (in the attention)
+};
+
+// sin(p / 10000^(2i/d)), cos(same), interleaved: Vaswani et al. 2017, section 3.5. [n, d_model].
+Tensor SinusoidalTable(int64_t n, int64_t d_model);
+
+struct EmbedOptions {
+  int64_t d_vocab = 0, d_model = 0;
+  int64_t n_ctx = 0;  // longest sequence; for positions without a table it bounds nothing
+  Positions positions = Positions::kLearned;
+  double init_scale = 0.02;
+  double dropout = 0;
+};
+
+// Tokens to stream.
+class Embed : public Module {
+ public:
+  static constexpr HookPoint kEmbed{"hook_embed", "[batch, pos, d_model]"};
+  static constexpr HookPoint kPosEmbed{"hook_pos_embed", "[batch, pos, d_model]"};
+
+  explicit Embed(const EmbedOptions& options);
+  void Describe(Visitor& v) override;
+
+  // Rows of the position table for i64 positions [pos] or [batch, pos] -> [.., d_model].
+  Tensor PositionRows(const Tensor& positions) const;
+
+  const EmbedOptions& options() const { return options_; }
+  bool has_table() const;            // learned or sinusoidal
+  bool positions_on_stream() const;  // the table is added to the stream
+  const Tensor& W_E() const { return W_E_; }
+  const Tensor& W_pos() const { return W_pos_; }
+
+ private:
+  friend class ResidualModel;
+  EmbedOptions options_;
+  Tensor W_E_;    // [d_vocab, d_model]
+  Tensor W_pos_;  // [n_ctx, d_model]; fixed where sinusoidal
+};
+
+struct UnembedOptions {
+  int64_t d_vocab = 0, d_model = 0;
+  bool tied = false;  // logits = x W_E^T
+  bool bias = true;
+  double init_scale = 0.02;
+};
+
+// Stream to logits.
+class Unembed : public Module {
+ public:
+  static constexpr HookPoint kOut{"hook_unembed", "[batch, pos, d_vocab]"};
+
+  explicit Unembed(const UnembedOptions& options) : options_(options) {}
+  void Describe(Visitor& v) override;
+
+  const UnembedOptions& options() const { return options_; }
+  const Tensor& W_U() const { return W_U_; }  // [d_model, d_vocab]; undefined if tied
+  const Tensor& b_U() const { return b_U_; }  // [d_vocab]; undefined without bias
+
+ private:
+  friend class ResidualModel;
+  UnembedOptions options_;
+  Tensor W_U_, b_U_;
+};
+
+// What a run reads.
+struct ModelInput {
+  Tensor tokens;          // i64 or i32 [batch, pos]
+  Tensor attention_mask;  // bool [batch, past + pos], true for tokens; undefined: no padding
+  Tensor positions;       // i64 [pos] or [batch, pos]; undefined: past, past + 1, ...
+};
+
+// The past of a run: one state per mixer, and how many tokens it has seen.
+class ModelState {
+ public:
+  int64_t length() const { return length_; }
+  // A copy that goes on by itself.
+  ModelState Fork() const;
+  // Forgets all but the first `length` tokens.
+  absl::Status RollBack(int64_t length);
+  size_t bytes() const;
+
+ private:
+  friend class ResidualModel;
+  int64_t length_ = 0;
+  std::vector<BlockState> blocks_;
+};
+
+// The blocks [begin, end).
+struct LayerRange {
+  int begin = 0, end = 0;
+};
+
+class ResidualModel : public Module {
+ public:
+  ResidualModel(Embed embed, std::vector<Block> blocks, Norm ln_final, Unembed unembed,
+                int64_t n_ctx);
+
+  void Describe(Visitor& v) override;
+
+  // Checks tokens against vocabulary and context, shapes and dtypes; InvalidArgument says what was
+  // found and expected. Forward CHECKs the same.
+  absl::Status Validate(const ModelInput& input, const ModelState* state = nullptr) const;
+
+  // Logits [batch, pos, d_vocab].
+  Tensor Forward(const ModelInput& input, ModelState* state = nullptr, Hooks* hooks = nullptr,
+                 const MixerContext* training = nullptr) const;
+
+  // Forward after Validate, with the hooks' names checked before and their firing after the run.
+  absl::StatusOr<Tensor> Run(const ModelInput& input, Hooks* hooks = nullptr,
+                             ModelState* state = nullptr) const;
+
+  // The three parts. A context comes from MakeContext.
+  MixerContext MakeContext(const ModelInput& input, const ModelState* state = nullptr) const;
+  Tensor EmbedTokens(const ModelInput& input, const MixerContext& context, const Scope& hook) const;
+  Tensor Stream(Tensor resid, LayerRange layers, const MixerContext& context, ModelState* state,
+                const Scope& hook) const;
+  Tensor UnembedStream(const Tensor& resid, const Scope& hook) const;
+
+  // An empty past for `batch` rows.
+  ModelState NewState(int64_t batch) const;
+
+  int n_layers() const { return static_cast<int>(blocks_.size()); }
+  int64_t d_model() const { return embed_.options().d_model; }
+  int64_t d_vocab() const { return embed_.options().d_vocab; }
+  int64_t n_ctx() const { return n_ctx_; }  // 0: unbounded
+  DType dtype() const { return embed_.W_E().dtype(); }
+  const Embed& embed() const { return embed_; }
+  const Block& block(int layer) const { return blocks_[layer]; }
+  const Norm& ln_final() const { return ln_final_; }
+  const Unembed& unembed() const { return unembed_; }
+  // [d_model, d_vocab], tied or not (a tied one is transposed here: a copy).
+  Tensor UnembedMatrix() const;
+
+ private:
+  Embed embed_;
+  std::vector<Block> blocks_;
+  Norm ln_final_;
+  Unembed unembed_;
+  int64_t n_ctx_;
+};
+
+}  // namespace residual
+
+#endif  // RESIDUAL_MODELS_STREAM_RESIDUAL_MODEL_H_

@@ -1,0 +1,231 @@
+#include "models/transformer/transformer.h"
+
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "models/attention/attention.h"
+#include "models/mlp/mlp.h"
+#include "tensor/base/status_macros.h"
+
+namespace residual {
+namespace {
+
+struct ActivationEntry {
+  const char* name;
+  Activation activation;
+};
+// The first name of an activation is the one written. "gelu" is the exact one (erf) in Hugging
+// Face's naming; "gelu_new" and "gelu_pytorch_tanh" are the tanh form.
+constexpr ActivationEntry kActivations[] = {
+    {"gelu_new", Activation::kGeluTanh}, {"gelu", Activation::kGelu},
+    {"relu", Activation::kRelu},         {"silu", Activation::kSilu},
+    {"swish", Activation::kSilu},        {"gelu_pytorch_tanh", Activation::kGeluTanh},
+    {"tanh", Activation::kTanh},         {"sigmoid", Activation::kSigmoid},
+};
+
+struct PositionsEntry {
+  const char* name;
+  Positions positions;
+};
+constexpr PositionsEntry kPositions[] = {
+    {"standard", Positions::kLearned},
+    {"sinusoidal", Positions::kSinusoidal},
+    {"shortformer", Positions::kShortformer},
+    {"sinusoidal_qk", Positions::kSinusoidalOnQK},
+    {"rotary", Positions::kRotary},
+    {"alibi", Positions::kAlibi},
+    {"none", Positions::kNone},
+};
+
+absl::Status CheckRange(const char* field, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("'", field, "' is ", value, ", expected an integer in [", low, ", ", high, "]"));
+}
+
+absl::Status CheckProbability(const char* field, double value) {
+  if (value >= 0 && value < 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("'", field, "' is ", value, ", expected a number in [0, 1)"));
+}
+
+}  // namespace
+
+std::optional<Activation> ActivationFromName(absl::string_view name) {
+  for (const ActivationEntry& entry : kActivations) {
+    if (name == entry.name) return entry.activation;
+  }
+  return std::nullopt;
+}
+
+const char* ActivationName(Activation activation) {
+  for (const ActivationEntry& entry : kActivations) {
+    if (activation == entry.activation) return entry.name;
+  }
+  return "none";
+}
+
+std::vector<std::string> ActivationNames() {
+  std::vector<std::string> names;
+  for (const ActivationEntry& entry : kActivations) names.push_back(entry.name);
+  return names;
+}
+
+std::optional<Positions> PositionsFromName(absl::string_view name) {
+  for (const PositionsEntry& entry : kPositions) {
+    if (name == entry.name) return entry.positions;
+  }
+  return std::nullopt;
+}
+
+const char* PositionsName(Positions positions) {
+  for (const PositionsEntry& entry : kPositions) {
+    if (positions == entry.positions) return entry.name;
+  }
+  return "none";
+}
+
+std::vector<std::string> PositionsNames() {
+  std::vector<std::string> names;
+  for (const PositionsEntry& entry : kPositions) names.push_back(entry.name);
+  return names;
+}
+
+absl::Status ValidateTransformerConfig(const TransformerConfig& c) {
+  constexpr int64_t kMaxWidth = 1 << 20, kMaxLayers = 1 << 12;
+  RESIDUAL_RETURN_IF_ERROR(CheckRange("d_model", c.d_model, 1, kMaxWidth));
+  RESIDUAL_RETURN_IF_ERROR(CheckRange("d_vocab", c.d_vocab, 1, int64_t{1} << 26));
+  RESIDUAL_RETURN_IF_ERROR(CheckRange("n_ctx", c.n_ctx, 1, int64_t{1} << 26));
+  RESIDUAL_RETURN_IF_ERROR(
+      CheckRange("n_layers", static_cast<int64_t>(c.blocks.size()), 0, kMaxLayers));
+  bool attention = false, mlp = false;
+  for (const auto& mixers : c.blocks) {
+    if (mixers.empty()) return absl::InvalidArgumentError("'blocks' has a block without a mixer");
+    for (const std::string& mixer : mixers) {
+      attention |= mixer == "attn";
+      mlp |= mixer == "mlp";
+      if (mixer != "attn" && mixer != "mlp") {
+        return absl::InvalidArgumentError(
+            absl::StrCat("'blocks' names the mixer '", mixer, "', expected 'attn' or 'mlp'"));
+      }
+    }
+  }
+  if (attention) {
+    RESIDUAL_RETURN_IF_ERROR(CheckRange("n_heads", c.n_heads, 1, kMaxWidth));
+    RESIDUAL_RETURN_IF_ERROR(CheckRange("d_head", c.d_head, 1, kMaxWidth));
+    RESIDUAL_RETURN_IF_ERROR(CheckRange("n_heads * d_head", c.n_heads * c.d_head, 1, kMaxWidth));
+    const int64_t kv = c.n_kv_heads == 0 ? c.n_heads : c.n_kv_heads;
+    RESIDUAL_RETURN_IF_ERROR(CheckRange("n_kv_heads", kv, 1, c.n_heads));
+    if (c.n_heads % kv != 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("'n_kv_heads' is ", kv, ", expected a divisor of n_heads, ", c.n_heads));
+    }
+    if (c.positions == Positions::kRotary) {
+      const int64_t dim = c.rotary_dim == 0 ? c.d_head : c.rotary_dim;
+      RESIDUAL_RETURN_IF_ERROR(CheckRange("rotary_dim", dim, 2, c.d_head));
+      if (dim % 2 != 0) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("'rotary_dim' is ", dim, ", expected an even number"));
+      }
+    }
+  }
+  if (mlp) RESIDUAL_RETURN_IF_ERROR(CheckRange("d_mlp", c.d_mlp, 1, kMaxWidth * 4));
+  if (!(c.eps > 0 && c.eps < 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'eps' is ", c.eps, ", expected a number in (0, 1)"));
+  }
+  RESIDUAL_RETURN_IF_ERROR(CheckProbability("embed_dropout", c.embed_dropout));
+  RESIDUAL_RETURN_IF_ERROR(CheckProbability("resid_dropout", c.resid_dropout));
+  RESIDUAL_RETURN_IF_ERROR(CheckProbability("attn_dropout", c.attn_dropout));
+
+  const double per_attention = 4.0 * c.d_model * c.n_heads * c.d_head;
+  const double per_mlp = (c.gated_mlp ? 3.0 : 2.0) * c.d_model * c.d_mlp;
+  double parameters = (2.0 * c.d_vocab + c.n_ctx) * c.d_model;
+  for (const auto& mixers : c.blocks) {
+    for (const std::string& mixer : mixers) parameters += mixer == "attn" ? per_attention : per_mlp;
+  }
+  if (parameters > 0x1p40) {
+    return absl::InvalidArgumentError(absl::StrCat("the sizes make a model of ", parameters,
+                                                   " parameters, expected at most 2^40"));
+  }
+  return absl::OkStatus();
+}
+
+std::unique_ptr<ResidualModel> BuildTransformer(const TransformerConfig& c) {
+  const absl::Status valid = ValidateTransformerConfig(c);
+  RESIDUAL_CHECK(valid.ok()) << valid.message();
+
+  EmbedOptions embed;
+  embed.d_vocab = c.d_vocab;
+  embed.d_model = c.d_model;
+  embed.n_ctx = c.n_ctx;
+  embed.positions = c.positions;
+  embed.init_scale = c.init_scale;
+  embed.dropout = c.embed_dropout;
+
+  const double out_init = c.scale_residual_init && !c.blocks.empty()
+                              ? c.init_scale / std::sqrt(2.0 * static_cast<double>(c.blocks.size()))
+                              : c.init_scale;
+  std::vector<Block> blocks;
+  for (size_t layer = 0; layer < c.blocks.size(); ++layer) {
+    std::vector<Branch> branches;
+    for (const std::string& name : c.blocks[layer]) {
+      const bool first = branches.empty();
+      Branch branch;
+      // A block with several mixers of one kind would need further names; ln1 and ln2 are the
+      // field's for two.
+      branch.norm_name = first ? "ln1" : "ln2";
+      branch.norm = Norm(c.norm, c.d_model, c.eps);
+      if (name == "attn") {
+        AttentionConfig attention;
+        attention.d_model = c.d_model;
+        attention.n_heads = c.n_heads;
+        attention.n_kv_heads = c.n_kv_heads;
+        attention.d_head = c.d_head;
+        attention.bias = c.attention_bias;
+        attention.scale = c.attention_scale > 0 ? c.attention_scale
+                                                : 1 / std::sqrt(static_cast<double>(c.d_head));
+        if (c.scale_by_layer) attention.scale /= static_cast<double>(layer + 1);
+        if (c.positions == Positions::kRotary) {
+          attention.rotary_dim = c.rotary_dim == 0 ? c.d_head : c.rotary_dim;
+          attention.rotary_theta = c.rotary_theta;
+          attention.rotary_interleaved = c.rotary_interleaved;
+        }
+        attention.alibi = c.positions == Positions::kAlibi;
+        attention.dropout = c.attn_dropout;
+        attention.init_scale = c.init_scale;
+        attention.out_init_scale = out_init;
+        branch.name = "attn";
+        branch.out_name = "hook_attn_out";
+        branch.mixer = std::make_unique<AttentionMixer>(attention);
+      } else {
+        MlpConfig mlp;
+        mlp.d_model = c.d_model;
+        mlp.d_mlp = c.d_mlp;
+        mlp.activation = c.activation;
+        mlp.gated = c.gated_mlp;
+        mlp.bias = c.mlp_bias;
+        mlp.init_scale = c.init_scale;
+        mlp.out_init_scale = out_init;
+        branch.name = "mlp";
+        branch.out_name = "hook_mlp_out";
+        branch.mixer = std::make_unique<MlpMixer>(mlp);
+      }
+      branches.push_back(std::move(branch));
+    }
+    blocks.emplace_back(std::move(branches), c.norm_placement, c.parallel, c.resid_dropout);
+  }
+
+  UnembedOptions unembed;
+  unembed.d_vocab = c.d_vocab;
+  unembed.d_model = c.d_model;
+  unembed.tied = c.tied;
+  unembed.bias = c.unembed_bias;
+  unembed.init_scale = c.init_scale;
+  return std::make_unique<ResidualModel>(
+      Embed(embed), std::move(blocks),
+      Norm(c.final_norm ? c.norm : NormKind::kNone, c.d_model, c.eps), Unembed(unembed), c.n_ctx);
+}
+
+}  // namespace residual

@@ -1,0 +1,79 @@
+// Decoder transformers: attention-only models, GPT-2 and their relatives, as residual models.
+
+#ifndef RESIDUAL_MODELS_TRANSFORMER_TRANSFORMER_H_
+#define RESIDUAL_MODELS_TRANSFORMER_TRANSFORMER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "models/stream/residual_model.h"
+#include "ops/elementwise/elementwise.h"
+
+namespace residual {
+
+struct TransformerConfig {
+  int64_t d_model = 0;
+  int64_t n_ctx = 0;
+  int64_t d_vocab = 0;
+
+  // The mixers of each block, in order: "attn", "mlp". {{"attn"}, {"attn"}} is a two-layer
+  // attention-only model.
+  std::vector<std::vector<std::string>> blocks;
+
+  int64_t n_heads = 0;
+  int64_t n_kv_heads = 0;  // 0: n_heads
+  int64_t d_head = 0;
+  bool attention_bias = true;
+  bool scale_by_layer = false;  // scores of layer l are further divided by l + 1
+  double attention_scale = 0;   // 0: 1 / sqrt(d_head)
+
+  int64_t d_mlp = 0;
+  Activation activation = Activation::kGeluTanh;
+  bool gated_mlp = false;
+  bool mlp_bias = true;
+
+  NormKind norm = NormKind::kLayerNorm;
+  NormPlacement norm_placement = NormPlacement::kPre;
+  bool final_norm = true;
+  double eps = 1e-5;
+  bool parallel = false;  // attention and MLP read the same stream
+
+  Positions positions = Positions::kLearned;
+  int64_t rotary_dim = 0;  // 0: d_head
+  double rotary_theta = 10000;
+  bool rotary_interleaved = false;
+
+  bool tied = false;  // unembedding = embedding transposed
+  bool unembed_bias = true;
+
+  // While training.
+  double embed_dropout = 0, resid_dropout = 0, attn_dropout = 0;
+  double init_scale = 0.02;
+  bool scale_residual_init = false;  // GPT-2: W_O and W_out start at init_scale / sqrt(2 n_layers)
+};
+
+// InvalidArgument names the field, what was found and what is expected. Bounds the sizes, so that a
+// model of a valid config has fewer than 2^40 parameters.
+absl::Status ValidateTransformerConfig(const TransformerConfig& config);
+
+// A model with parameters of no value yet: Initialize it or load a checkpoint.
+std::unique_ptr<ResidualModel> BuildTransformer(const TransformerConfig& config);
+
+// Names of config.json: "gelu_new", "relu", ... (Hugging Face's); nullopt if unknown.
+std::optional<Activation> ActivationFromName(absl::string_view name);
+const char* ActivationName(Activation activation);
+std::vector<std::string> ActivationNames();
+
+// "standard", "sinusoidal", "shortformer", "sinusoidal_qk", "rotary", "alibi", "none".
+std::optional<Positions> PositionsFromName(absl::string_view name);
+const char* PositionsName(Positions positions);
+std::vector<std::string> PositionsNames();
+
+}  // namespace residual
+
+#endif  // RESIDUAL_MODELS_TRANSFORMER_TRANSFORMER_H_
