@@ -1,0 +1,45 @@
+// What ops/attention's kernels are given. Private to the folder.
+
+#ifndef RESIDUAL_OPS_ATTENTION_ATTENTION_KERNELS_H_
+#define RESIDUAL_OPS_ATTENTION_ATTENTION_KERNELS_H_
+
+#include <algorithm>
+#include <cstdint>
+
+namespace residual {
+namespace attention_internal {
+
+// Sizes, and which key each query sees. Tensors are [batch, position, head, d_head], row-major.
+struct Problem {
+  int64_t batch, query, key, n_heads, n_kv_heads, d_head;
+  double scale;
+  bool causal;
+  int64_t window;        // 0: none
+  const bool* key_mask;  // [batch or 1, key], or nullptr
+  int64_t key_mask_batch_stride;
+  const float* slopes;  // [n_heads], or nullptr
+  const void* bias;     // of q's element type, or nullptr
+  int64_t bias_batch_stride, bias_head_stride;
+  int64_t bias_batch, bias_heads;  // sizes of bias' leading axes
+
+  int64_t group() const { return n_heads / n_kv_heads; }
+  // Position of query 0 among the keys.
+  int64_t offset() const { return key - query; }
+  // Query i sees no key outside [KeyBegin(i), KeyEnd(i)), whatever the masks say. Both grow with i.
+  int64_t KeyBegin(int64_t i) const {
+    return window > 0 ? std::clamp<int64_t>(i + offset() - window + 1, 0, key) : 0;
+  }
+  int64_t KeyEnd(int64_t i) const {
+    const int64_t p = i + offset();
+    const int64_t end = causal ? p + 1 : window > 0 ? p + window : key;
+    return std::clamp<int64_t>(end, 0, key);
+  }
+  const bool* KeyMask(int64_t b) const {
+    return key_mask == nullptr ? nullptr : key_mask + b * key_mask_batch_stride;
+  }
+};
+
+}  // namespace attention_internal
+}  // namespace residual
+
+#endif  // RESIDUAL_OPS_ATTENTION_ATTENTION_KERNELS_H_

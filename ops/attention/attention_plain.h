@@ -1,0 +1,43 @@
+// Attention in plain loops, in double: what f64 tensors run. One row of scores at a time, so that
+// nothing of size [query, key] is stored here either. Private to the folder.
+
+#ifndef RESIDUAL_OPS_ATTENTION_ATTENTION_PLAIN_H_
+#define RESIDUAL_OPS_ATTENTION_ATTENTION_PLAIN_H_
+
+#include "ops/attention/attention_kernels.h"
+
+namespace residual {
+namespace attention_internal {
+
+// z and, where lse is given, the log-sum-exp [batch, n_heads, query] of every row (-infinity for a
+// row that sees no key).
+void PlainForward(const Problem& p, const double* q, const double* k, const double* v, double* z,
+                  double* lse);
+
+// Gradients from dz; those that are not wanted are nullptr. dq, dk, dv are written whole.
+void PlainBackward(const Problem& p, const double* q, const double* k, const double* v,
+                   const double* z, const double* lse, const double* dz, double* dq, double* dk,
+                   double* dv);
+
+// dbias [bias_batch, bias_heads, query, key], written whole; in a pass of its own, for its owner
+// is another thread than dk's when bias is shared by a batch or by heads.
+void PlainBiasGradient(const Problem& p, const double* q, const double* k, const double* v,
+                       const double* z, const double* lse, const double* dz, double* dbias);
+
+// The scores [batch, n_heads, query, key]; -infinity where hidden.
+void PlainScores(const Problem& p, const double* q, const double* k, double* scores);
+// dq, dk (or nullptr) from dscores, which counts as 0 where a key is hidden.
+void PlainScoresBackward(const Problem& p, const double* q, const double* k, const double* dscores,
+                         double* dq, double* dk);
+// dbias from dscores.
+void PlainScoresBiasGradient(const Problem& p, const double* dscores, double* dbias);
+
+// z = pattern v, of which p gives the sizes only; and its gradients (or nullptr).
+void PlainWeightedSum(const Problem& p, const double* pattern, const double* v, double* z);
+void PlainWeightedSumBackward(const Problem& p, const double* pattern, const double* v,
+                              const double* dz, double* dpattern, double* dv);
+
+}  // namespace attention_internal
+}  // namespace residual
+
+#endif  // RESIDUAL_OPS_ATTENTION_ATTENTION_PLAIN_H_
