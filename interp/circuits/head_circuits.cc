@@ -1,0 +1,120 @@
+#include "interp/circuits/head_circuits.h"
+
+#include <string>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+
+namespace residual {
+namespace {
+
+using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+// A tensor as [rows, the rest].
+Eigen::MatrixXd ToMatrix(const Tensor& x, int64_t rows) {
+  const std::vector<double> values = x.ToDoubles();
+  return Eigen::Map<const RowMajor>(values.data(), rows, x.elements() / std::max<int64_t>(rows, 1));
+}
+
+class Weights {
+ public:
+  explicit Weights(const ResidualModel& model) {
+    for (const Parameter& parameter : Parameters(const_cast<ResidualModel&>(model))) {
+      // [n_heads, d_model, d_head] as on disk: a head is then a row of the leading axis.
+      values_[parameter.name] = ToDisk(parameter, *parameter.value);
+    }
+  }
+  // Undefined if there is none.
+  Tensor Find(const std::string& name) const {
+    const auto found = values_.find(name);
+    return found == values_.end() ? Tensor() : found->second;
+  }
+
+ private:
+  absl::flat_hash_map<std::string, Tensor> values_;
+};
+
+// What the norm before a read does to a weight [d_model, n]: diag(gain) W, and for a norm that
+// centres, the component along the ones vector taken out (it is never read).
+Eigen::MatrixXd FoldNorm(Eigen::MatrixXd weight, const Tensor& gain, bool centres) {
+  if (gain.defined()) {
+    const std::vector<double> w = gain.ToDoubles();
+    weight = Eigen::Map<const Eigen::VectorXd>(w.data(), w.size()).asDiagonal() * weight;
+  }
+  if (centres) weight.rowwise() -= weight.colwise().mean();
+  return weight;
+}
+
+}  // namespace
+
+absl::StatusOr<HeadCircuits> ReadHeadCircuits(const ResidualModel& model) {
+  const Weights weights(model);
+  const int64_t d_model = model.d_model();
+  HeadCircuits circuits;
+  bool any = false;
+  for (int layer = 0; layer < model.n_layers(); ++layer) {
+    auto& heads = circuits.heads.emplace_back();
+    const std::string block = absl::StrCat("blocks.", layer, ".");
+    const Tensor W_Q = weights.Find(block + "attn.W_Q"), W_K = weights.Find(block + "attn.W_K"),
+                 W_V = weights.Find(block + "attn.W_V"), W_O = weights.Find(block + "attn.W_O");
+    if (!W_Q.defined()) continue;
+    any = true;
+    const Tensor gain = weights.Find(block + "ln1.w");
+    const bool centres = weights.Find(block + "ln1.b").defined();
+    const int64_t n_heads = W_Q.dim(0), group = n_heads / W_K.dim(0);
+    for (int64_t h = 0; h < n_heads; ++h) {
+      HeadCircuits::Head head;
+      head.W_Q = FoldNorm(ToMatrix(W_Q.Row(h), d_model), gain, centres);
+      head.W_K = FoldNorm(ToMatrix(W_K.Row(h / group), d_model), gain, centres);
+      head.W_V = FoldNorm(ToMatrix(W_V.Row(h / group), d_model), gain, centres);
+      head.W_O = ToMatrix(W_O.Row(h), W_O.dim(1));
+      heads.push_back(std::move(head));
+    }
+  }
+  if (!any) return absl::NotFoundError("the model has no attention heads (blocks.*.attn.W_Q)");
+  circuits.W_E = ToMatrix(model.embed().W_E(), model.d_vocab());
+  circuits.W_U = FoldNorm(ToMatrix(model.UnembedMatrix(), d_model), weights.Find("ln_final.w"),
+                          weights.Find("ln_final.b").defined());
+  return circuits;
+}
+
+HeadTable OvCopyingScores(const HeadCircuits& circuits) {
+  // The eigenvalues of W_E W_V W_O W_U are those of W_O (W_U W_E) W_V: [vocab, vocab] is never
+  // made, and the product over the vocabulary is shared by all heads.
+  const Eigen::MatrixXd through_vocab = circuits.W_U * circuits.W_E;
+  HeadTable scores;
+  for (const auto& layer : circuits.heads) {
+    auto& row = scores.emplace_back();
+    for (const HeadCircuits::Head& head : layer) {
+      row.push_back(CopyingScore({through_vocab * head.W_V, head.W_O}));
+    }
+  }
+  return scores;
+}
+
+CompositionTable Compositions(const HeadCircuits& circuits, CompositionKind kind) {
+  CompositionTable table;
+  for (size_t l1 = 0; l1 < circuits.heads.size(); ++l1) {
+    auto& from_layer = table.emplace_back();
+    for (const HeadCircuits::Head& earlier : circuits.heads[l1]) {
+      HeadTable& to = from_layer.emplace_back();
+      for (size_t l2 = 0; l2 < circuits.heads.size(); ++l2) {
+        auto& row = to.emplace_back();
+        for (const HeadCircuits::Head& later : circuits.heads[l2]) {
+          if (l1 >= l2) {
+            row.push_back(0);
+            continue;
+          }
+          const FactoredMatrix read = kind == CompositionKind::kQ   ? later.QK()
+                                      : kind == CompositionKind::kK ? later.QK().Transposed()
+                                                                    : later.OV();
+          row.push_back(Composition(earlier.OV(), read));
+        }
+      }
+    }
+  }
+  return table;
+}
+
+}  // namespace residual

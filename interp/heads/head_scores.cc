@@ -1,0 +1,95 @@
+#include "interp/heads/head_scores.h"
+
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "tensor/base/random.h"
+#include "tensor/base/status_macros.h"
+
+namespace residual {
+namespace {
+
+constexpr char kPatterns[] = "blocks.*.hook_pattern";
+
+// 3 from "blocks.3.attn.hook_pattern".
+int LayerOf(absl::string_view name) {
+  int layer = -1;
+  const std::vector<absl::string_view> parts = absl::StrSplit(name, '.');
+  RESIDUAL_CHECK(parts.size() > 1 && absl::SimpleAtoi(parts[1], &layer)) << std::string(name);
+  return layer;
+}
+
+// Mean over rows and over queries [first, last) of pattern[b, h, i, i - back].
+std::vector<double> MeanAttentionBack(const Tensor& pattern, int64_t back, int64_t first,
+                                      int64_t last) {
+  const int64_t batch = pattern.dim(0), heads = pattern.dim(1), n = pattern.dim(2);
+  const std::vector<double> values = pattern.ToDoubles();
+  std::vector<double> means(heads);
+  for (int64_t h = 0; h < heads; ++h) {
+    for (int64_t b = 0; b < batch; ++b) {
+      for (int64_t i = first; i < last; ++i) {
+        means[h] += values[((b * heads + h) * n + i) * n + i - back];
+      }
+    }
+    means[h] /= static_cast<double>(batch * (last - first));
+  }
+  return means;
+}
+
+}  // namespace
+
+BestHead Best(const HeadTable& table) {
+  BestHead best;
+  for (size_t layer = 0; layer < table.size(); ++layer) {
+    for (size_t head = 0; head < table[layer].size(); ++head) {
+      if (best.head.layer < 0 || table[layer][head] > best.score) {
+        best = {{static_cast<int>(layer), static_cast<int>(head)}, table[layer][head]};
+      }
+    }
+  }
+  return best;
+}
+
+Tensor RepeatedRandomTokens(int64_t batch, int64_t n, int64_t d_vocab, uint64_t seed) {
+  Tensor tokens = Tensor::Uninitialized({batch, 2 * n}, kI64);
+  int64_t* data = tokens.mutable_data<int64_t>();
+  const Philox random(seed, RandomStream("repeated random tokens"));
+  for (int64_t b = 0; b < batch; ++b) {
+    for (int64_t i = 0; i < n; ++i) {
+      data[b * 2 * n + i] = data[b * 2 * n + n + i] = random.Below(b * n + i, d_vocab);
+    }
+  }
+  return tokens;
+}
+
+absl::StatusOr<HeadScores> ScoreHeads(const ResidualModel& model, const Tensor& tokens) {
+  RESIDUAL_RETURN_IF_ERROR(model.Validate({tokens}));
+  const int64_t n = tokens.dim(1) / 2;
+  const std::vector<double> ids = tokens.ToDoubles();
+  for (int64_t b = 0; b < tokens.dim(0); ++b) {
+    for (int64_t i = 0; i < n; ++i) {
+      if (tokens.dim(1) != 2 * n || ids[b * 2 * n + i] != ids[b * 2 * n + n + i]) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "row ", b, " of the tokens ", tokens.ToString(), " is not a passage repeated once"));
+      }
+    }
+  }
+  HeadScores scores;
+  const size_t layers = model.n_layers();
+  for (HeadTable* table : {&scores.induction, &scores.previous_token, &scores.duplicate_token}) {
+    table->resize(layers);
+  }
+  Hooks hooks;
+  hooks.Read(kPatterns, [&](absl::string_view name, const Tensor& pattern) {
+    const int layer = LayerOf(name);
+    scores.induction[layer] = MeanAttentionBack(pattern, n - 1, n, 2 * n);
+    scores.duplicate_token[layer] = MeanAttentionBack(pattern, n, n, 2 * n);
+    scores.previous_token[layer] = MeanAttentionBack(pattern, 1, 1, 2 * n);
+  });
+  RESIDUAL_RETURN_IF_ERROR(model.Run({tokens}, &hooks).status());
+  return scores;
+}
+
+}  // namespace residual

@@ -1,0 +1,58 @@
+// What attention heads do, from where they look.
+//
+// On a passage of random tokens repeated once, a position i in the second copy has one earlier
+// occurrence of its token, at i - n. Three patterns have names (Elhage et al. 2021; Olsson et al.
+// 2022, appendix):
+//   induction (prefix matching)  attends to i - n + 1, the token after the earlier occurrence
+//   duplicate token              attends to i - n
+//   previous token               attends to i - 1
+// A score is the mean attention paid there. Random tokens have no statistics a head could use
+// instead, so a high induction score means the match itself.
+
+#ifndef RESIDUAL_INTERP_HEADS_HEAD_SCORES_H_
+#define RESIDUAL_INTERP_HEADS_HEAD_SCORES_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "models/stream/residual_model.h"
+#include "tensor/core/tensor.h"
+
+namespace residual {
+
+// [layer][head]; a layer without attention has an empty row.
+using HeadTable = std::vector<std::vector<double>>;
+
+struct HeadScores {
+  HeadTable induction;
+  HeadTable previous_token;
+  HeadTable duplicate_token;
+};
+
+// A head, or none.
+struct HeadIndex {
+  int layer = -1, head = -1;
+  friend bool operator==(const HeadIndex& a, const HeadIndex& b) {
+    return a.layer == b.layer && a.head == b.head;
+  }
+};
+
+// The largest entry and its head; 0 and none for an empty table.
+struct BestHead {
+  HeadIndex head;
+  double score = 0;
+};
+BestHead Best(const HeadTable& table);
+
+// `batch` rows of n uniformly random tokens in [0, d_vocab), each repeated once: i64 [batch, 2 n].
+Tensor RepeatedRandomTokens(int64_t batch, int64_t n, int64_t d_vocab, uint64_t seed);
+
+// The scores of every head of a model on tokens [batch, 2 n] made of two equal halves: means over
+// rows and over the positions of the second half (previous token: over all positions but the
+// first). InvalidArgument if the tokens do not fit the model or are not two equal halves.
+absl::StatusOr<HeadScores> ScoreHeads(const ResidualModel& model, const Tensor& tokens);
+
+}  // namespace residual
+
+#endif  // RESIDUAL_INTERP_HEADS_HEAD_SCORES_H_

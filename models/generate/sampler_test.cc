@@ -1,0 +1,111 @@
+#include "models/generate/sampler.h"
+
+#include <cmath>
+#include <map>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace residual {
+namespace {
+
+const std::vector<float> kLogits = {0.0f, std::log(4.0f), std::log(2.0f), std::log(1.0f),
+                                    -std::numeric_limits<float>::infinity()};
+// probabilities 1/8, 4/8, 2/8, 1/8, 0
+
+std::map<int64_t, double> Frequencies(const SamplerOptions& options, int draws = 40000,
+                                      std::vector<int64_t> history = {}) {
+  std::map<int64_t, double> counts;
+  for (int i = 0; i < draws; ++i) {
+    counts[SampleToken(kLogits, history, options, 0, i).token] += 1.0 / draws;
+  }
+  return counts;
+}
+
+TEST(SamplerTest, GreedyTakesTheLargestAndTheFirstOfEquals) {
+  SamplerOptions options;
+  options.temperature = 0;
+  const Sampled sampled = SampleToken(kLogits, {}, options, 0, 0);
+  EXPECT_EQ(sampled.token, 1);
+  EXPECT_NEAR(sampled.logprob, std::log(0.5), 1e-6);
+  EXPECT_EQ(SampleToken({1.0f, 3.0f, 3.0f}, {}, options, 0, 0).token, 1);
+}
+
+TEST(SamplerTest, FollowsTheDistribution) {
+  auto f = Frequencies({});
+  EXPECT_NEAR(f[0], 0.125, 0.01);
+  EXPECT_NEAR(f[1], 0.5, 0.01);
+  EXPECT_NEAR(f[2], 0.25, 0.01);
+  EXPECT_EQ(f.count(4), 0);
+}
+
+TEST(SamplerTest, TemperatureSharpens) {
+  SamplerOptions options;
+  options.temperature = 0.5;  // squares the probabilities: 1 : 16 : 4 : 1
+  auto f = Frequencies(options);
+  EXPECT_NEAR(f[1], 16.0 / 22, 0.01);
+  EXPECT_NEAR(f[2], 4.0 / 22, 0.01);
+}
+
+TEST(SamplerTest, TopKKeepsTiesWithTheLast) {
+  SamplerOptions options;
+  options.top_k = 2;
+  auto f = Frequencies(options);
+  EXPECT_NEAR(f[1], 2.0 / 3, 0.01);
+  EXPECT_EQ(f.size(), 2);
+  options.top_k = 3;  // 0 and 3 are equally probable
+  EXPECT_EQ(Frequencies(options).size(), 4);
+}
+
+TEST(SamplerTest, TopPKeepsTheFewestThatReachIt) {
+  SamplerOptions options;
+  options.top_p = 0.5;
+  EXPECT_EQ(Frequencies(options).size(), 1);
+  options.top_p = 0.51;
+  auto f = Frequencies(options);
+  EXPECT_EQ(f.size(), 2);
+  EXPECT_NEAR(f[1], 2.0 / 3, 0.01);
+}
+
+TEST(SamplerTest, MinPIsRelativeToTheLargest) {
+  SamplerOptions options;
+  options.min_p = 0.4;  // of 1/2: keeps 1/4
+  EXPECT_EQ(Frequencies(options).size(), 2);
+  options.min_p = 1;
+  EXPECT_EQ(Frequencies(options).size(), 1);
+}
+
+TEST(SamplerTest, RepetitionPenaltyLowersWhatOccurred) {
+  SamplerOptions options;
+  options.temperature = 0;
+  options.repetition_penalty = 3;  // log 4 / 3 < log 2
+  EXPECT_EQ(SampleToken(kLogits, {1, 1}, options, 0, 0).token, 2);
+}
+
+TEST(SamplerTest, DrawsAreAFunctionOfSeedRowAndIndex) {
+  SamplerOptions options;
+  int differences = 0;
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(SampleToken(kLogits, {}, options, 1, i).token,
+              SampleToken(kLogits, {}, options, 1, i).token);
+    differences += SampleToken(kLogits, {}, options, 1, i).token !=
+                   SampleToken(kLogits, {}, options, 2, i).token;
+  }
+  EXPECT_GT(differences, 20);
+}
+
+TEST(SamplerTest, RejectsOptionsOutOfRange) {
+  SamplerOptions options;
+  options.top_p = 0;
+  EXPECT_EQ(ValidateSampler(options).message(), "top_p is 0, expected a number in (0, 1]");
+  options = {};
+  options.temperature = std::nan("");
+  EXPECT_FALSE(ValidateSampler(options).ok());
+  options = {};
+  options.top_k = -1;
+  EXPECT_FALSE(ValidateSampler(options).ok());
+  EXPECT_TRUE(ValidateSampler({}).ok());
+}
+
+}  // namespace
+}  // namespace residual
