@@ -43,10 +43,9 @@ class TextData : public DataSource {
     return Windows("text window", seed, step, batch_size, 0, train_, options_.repeat);
   }
 
-  // Plain windows: the text as it is.
   TrainingBatch EvalBatch(uint64_t seed, int64_t index, int64_t batch_size) const override {
     return Windows("text eval window", seed, index, batch_size, train_,
-                   static_cast<int64_t>(tokens_.size()), 0);
+                   static_cast<int64_t>(tokens_.size()), options_.eval_repeat);
   }
 
   int64_t d_vocab() const override { return d_vocab_; }
@@ -117,9 +116,11 @@ absl::StatusOr<std::unique_ptr<DataSource>> MakeTextData(std::vector<int32_t> to
     return absl::InvalidArgumentError(
         absl::StrCat("the context is ", options.context, ", expected at least 1 token"));
   }
-  if (!(options.repeat >= 0 && options.repeat <= 1)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("repeat is ", options.repeat, ", expected a probability in [0, 1]"));
+  for (double repeat : {options.repeat, options.eval_repeat}) {
+    if (!(repeat >= 0 && repeat <= 1)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("repeat is ", repeat, ", expected a probability in [0, 1]"));
+    }
   }
   if (!(options.eval_fraction > 0 && options.eval_fraction < 1)) {
     return absl::InvalidArgumentError(

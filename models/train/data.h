@@ -40,6 +40,8 @@ struct TextOptions {
   // With this probability a window is a passage of T/8 to T/2 tokens, repeated to fill it, as
   // documents repeat themselves: it brings the phase change from billions of tokens to a minute.
   double repeat = 0;
+  // The same for evaluation windows; 0: the text as it is.
+  double eval_repeat = 0;
 };
 
 // Windows of a tokenised text. InvalidArgument if the text is shorter than two windows (one to
