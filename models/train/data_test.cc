@@ -38,7 +38,9 @@ TEST(TextDataTest, WindowsArePassagesAndTargetsTheNextToken) {
     const std::vector<int64_t> x = Values(batch.tokens), y = Values(batch.targets);
     for (size_t i = 0; i < x.size(); ++i) {
       EXPECT_EQ(y[i], x[i] + 1);
-      if (i % 16 != 0) EXPECT_EQ(x[i], x[i - 1] + 1);
+      if (i % 16 != 0) {
+        EXPECT_EQ(x[i], x[i - 1] + 1);
+      }
       EXPECT_LT(y[i], 900);  // the rest is for evaluation
     }
     for (int64_t id : Values(data->EvalBatch(1, step, 3).tokens)) EXPECT_GE(id, 900);
@@ -99,8 +101,12 @@ TEST(RepeatedTokensTest, OnlyTheRepetitionIsATarget) {
     EXPECT_GE(period, 3);
     EXPECT_LE(period, 12);
     for (int i = 0; i < 24; ++i) {
-      if (i >= period) EXPECT_EQ(x[i], x[i - period]);
-      if (i + 1 >= period) EXPECT_EQ(y[i], x[i + 1 - period]);
+      if (i >= period) {
+        EXPECT_EQ(x[i], x[i - period]);
+      }
+      if (i + 1 >= period) {
+        EXPECT_EQ(y[i], x[i + 1 - period]);
+      }
     }
   }
   EXPECT_FALSE(MakeRepeatedTokens(1, 24).ok());
