@@ -24,7 +24,7 @@ namespace residual {
 Tensor Slice(const Tensor& x, int axis, int64_t begin, int64_t end);
 
 // Parts of equal dtype, and equal shape but for `axis`, one after the other along it. At least one
-// and at most 32 parts; parts of size 0 are allowed.
+// part; parts of size 0 are allowed.
 Tensor Concat(absl::Span<const Tensor> parts, int axis);
 
 // The inverse of Concat: parts of these sizes along `axis`, in order; the sizes add up to
