@@ -1,0 +1,45 @@
+// Matrix products, batched, with the bias and the activation of a linear layer fused in.
+//
+//   y = act(op(a) op(b) + bias)
+//
+// a: [..., M, K], or [..., K, M] with transpose_a.
+// b: [..., K, N], or [..., N, K] with transpose_b. Either with a's leading axes, or of rank 2: then
+//    shared by the whole batch (and a's leading axes are simply more rows).
+// Returns [..., M, N] with a's leading axes and dtype.
+//
+// dtypes: a, b and the bias have one of f32, f64, bf16, f16. f32 and f64 accumulate in themselves;
+// bf16 and f16 accumulate in f32, and bias and activation are applied in f32 before the only
+// rounding. On processors with AVX512_BF16 pairs of bf16 products are added at once (denormals are
+// zero there), which is within the error of f32 accumulation.
+//
+// Any size may be 0: K = 0 gives act(bias) or act(0). The sum over K runs in one order that depends
+// on the shapes and the processor only, so the bits are the same for any number of threads and any
+// alignment. Infinities and NaN propagate as in the plain formula.
+//
+// Gradients: of a, b and the bias, with db summed over the batch when b is shared. Through an
+// activation: relu, sigmoid and tanh need only the output; the others compute act(pre) from a saved
+// pre-activation, which costs its memory only while something is recorded.
+//
+// Programming errors (a CHECK that prints the operands): rank below 2, unequal K, leading axes or
+// dtypes, a bias that is not [N].
+
+#ifndef RESIDUAL_OPS_MATMUL_MATMUL_H_
+#define RESIDUAL_OPS_MATMUL_MATMUL_H_
+
+#include "ops/elementwise/elementwise.h"
+#include "tensor/core/tensor.h"
+
+namespace residual {
+
+struct MatMulOptions {
+  bool transpose_a = false;  // a is stored [..., K, M]
+  bool transpose_b = false;  // b is stored [..., N, K], as linear layers of other libraries are
+  Tensor bias;               // [N], added to every row; undefined: none
+  Activation activation = Activation::kNone;
+};
+
+Tensor MatMul(const Tensor& a, const Tensor& b, const MatMulOptions& options = {});
+
+}  // namespace residual
+
+#endif  // RESIDUAL_OPS_MATMUL_MATMUL_H_
