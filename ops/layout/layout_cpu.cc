@@ -84,28 +84,20 @@ void TransposeSquare(const uint16_t* HWY_RESTRICT from, int64_t from_stride,
   }
 }
 
-// Whole cache lines in, whole cache lines out: a tile is kLine / sizeof(T) squared. Its lines are
-// first copied together, since lines a power of two apart fight for the same few ways of the cache.
+// In tiles of one cache line squared. Copying the tile together first (lines a power of two apart
+// fight for the same few ways of the cache) was no win.
 template <class T>
 void TransposeTiles(const TransposeArgs& args) {
-  constexpr int64_t kLine = 64, kTile = kLine / sizeof(T), kSquare = 16 / sizeof(T);
+  constexpr int64_t kTile = 64 / sizeof(T), kSquare = 16 / sizeof(T);
   const T* HWY_RESTRICT from = static_cast<const T*>(args.from);
   T* HWY_RESTRICT to = static_cast<T*>(args.to);
-  const hn::FixedTag<T, kSquare> d;
-  HWY_ALIGN T tile[kTile * kTile];
   const int64_t k_tiles = args.k_size / kTile * kTile, n_tiles = args.n_size / kTile * kTile;
-  for (int64_t n = 0; n < n_tiles; n += kTile) {
-    for (int64_t k = 0; k < k_tiles; k += kTile) {
-      for (int64_t row = 0; row < kTile; ++row) {
-        const T* HWY_RESTRICT line = from + (n + row) * args.from_stride + k;
-        for (int64_t i = 0; i < kTile; i += kSquare) {
-          hn::Store(hn::LoadU(d, line + i), d, tile + row * kTile + i);
-        }
-      }
-      for (int64_t i = 0; i < kTile; i += kSquare) {
-        for (int64_t j = 0; j < kTile; j += kSquare) {
-          TransposeSquare(tile + j * kTile + i, kTile, to + (k + i) * args.to_stride + n + j,
-                          args.to_stride);
+  for (int64_t k0 = 0; k0 < k_tiles; k0 += kTile) {
+    for (int64_t n0 = 0; n0 < n_tiles; n0 += kTile) {
+      for (int64_t k = k0; k < k0 + kTile; k += kSquare) {
+        for (int64_t n = n0; n < n0 + kTile; n += kSquare) {
+          TransposeSquare(from + n * args.from_stride + k, args.from_stride,
+                          to + k * args.to_stride + n, args.to_stride);
         }
       }
     }

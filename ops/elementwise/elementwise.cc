@@ -1,0 +1,337 @@
+#include "ops/elementwise/elementwise.h"
+
+#include <cmath>
+#include <vector>
+
+#include "ops/elementwise/elementwise_kernels.h"
+#include "ops/layout/layout.h"
+#include "tensor/autograd/tape.h"
+#include "tensor/base/parallel.h"
+#include "tensor/core/op_check.h"
+
+namespace residual {
+namespace {
+
+constexpr int64_t kGrain = 1 << 14;  // elements: 64 KiB of f32, about 5 us of work
+
+bool IsHalf(DType dtype) { return dtype == kBF16 || dtype == kF16; }
+
+// 16-bit floats: computed in f32, rounded once. Casts record themselves.
+template <class F>
+Tensor InF32(const Tensor& x, F f) {
+  return Cast(f(Cast(x, kF32)), x.dtype());
+}
+
+double UnaryF64(UnaryOp op, double x) {
+  switch (op) {
+    case UnaryOp::kExp:
+      return std::exp(x);
+    case UnaryOp::kLog:
+      return std::log(x);
+    case UnaryOp::kSqrt:
+      return std::sqrt(x);
+    case UnaryOp::kSquare:
+      return x * x;
+    case UnaryOp::kRelu:
+      return x < 0 ? 0 : x;
+    case UnaryOp::kGelu:
+      return 0.5 * x * (1 + std::erf(x * M_SQRT1_2));
+    case UnaryOp::kGeluTanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case UnaryOp::kSilu:
+      return x / (1 + std::exp(-x));
+    case UnaryOp::kSigmoid:
+      return 1 / (1 + std::exp(-x));
+    case UnaryOp::kTanh:
+      return std::tanh(x);
+    case UnaryOp::kSoftplus:
+      return x > 20 ? x : std::log1p(std::exp(x));
+  }
+  return 0;
+}
+
+double UnarySlopeF64(UnaryOp op, double x) {
+  switch (op) {
+    case UnaryOp::kExp:
+      return std::exp(x);
+    case UnaryOp::kLog:
+      return 1 / x;
+    case UnaryOp::kSqrt:
+      return 0.5 / std::sqrt(x);
+    case UnaryOp::kSquare:
+      return 2 * x;
+    case UnaryOp::kRelu:
+      return x > 0 ? 1 : 0;
+    case UnaryOp::kGelu:
+      return 0.5 * (1 + std::erf(x * M_SQRT1_2)) + x * std::exp(-0.5 * x * x) / std::sqrt(2 * M_PI);
+    case UnaryOp::kGeluTanh: {
+      const double c = std::sqrt(2 / M_PI), t = std::tanh(c * (x + 0.044715 * x * x * x));
+      return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x);
+    }
+    case UnaryOp::kSilu: {
+      const double s = 1 / (1 + std::exp(-x));
+      return s * (1 + x * (1 - s));
+    }
+    case UnaryOp::kSigmoid: {
+      const double s = 1 / (1 + std::exp(-x));
+      return s * (1 - s);
+    }
+    case UnaryOp::kTanh: {
+      const double t = std::tanh(x);
+      return 1 - t * t;
+    }
+    case UnaryOp::kSoftplus:
+      return x > 20 ? 1 : 1 / (1 + std::exp(-x));
+  }
+  return 0;
+}
+
+Tensor UnaryBackward(UnaryOp op, const Tensor& x, const Tensor& dy) {
+  Tensor dx = Tensor::Uninitialized(x.shape(), x.dtype());
+  if (x.dtype() == kF32) {
+    const float *in = x.data<float>(), *grad = dy.data<float>();
+    float* out = dx.mutable_data<float>();
+    ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
+      UnaryBackwardCpu(op, in + begin, grad + begin, out + begin, end - begin);
+    });
+  } else {
+    const double *in = x.data<double>(), *grad = dy.data<double>();
+    double* out = dx.mutable_data<double>();
+    ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) out[i] = grad[i] * UnarySlopeF64(op, in[i]);
+    });
+  }
+  return dx;
+}
+
+Tensor Unary(const char* name, UnaryOp op, const Tensor& x) {
+  RESIDUAL_CHECK_OP(name, IsFloat(x.dtype()), x);
+  if (IsHalf(x.dtype())) return InF32(x, [&](const Tensor& wide) { return Unary(name, op, wide); });
+  Tensor y = Tensor::Uninitialized(x.shape(), x.dtype());
+  if (x.dtype() == kF32) {
+    const float* in = x.data<float>();
+    float* out = y.mutable_data<float>();
+    ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
+      UnaryCpu(op, in + begin, out + begin, end - begin);
+    });
+  } else {
+    const double* in = x.data<double>();
+    double* out = y.mutable_data<double>();
+    ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) out[i] = UnaryF64(op, in[i]);
+    });
+  }
+  if (Tape* tape = Tape::For({&x})) {  // dx = f'(x) dy
+    tape->Record(name, {&x}, {&y},
+                 [op, x](auto dy, Needs) { return TensorList{UnaryBackward(op, x, dy[0])}; });
+  }
+  return y;
+}
+
+double BinaryF64(BinaryOp op, double a, double b) {
+  switch (op) {
+    case BinaryOp::kAdd:
+      return a + b;
+    case BinaryOp::kSub:
+      return a - b;
+    case BinaryOp::kMul:
+      return a * b;
+    case BinaryOp::kDiv:
+      return a / b;
+  }
+  return 0;
+}
+
+bool IsSuffix(const Shape& b, const Shape& a) {
+  return b.rank() <= a.rank() && std::equal(b.begin(), b.end(), a.end() - b.rank());
+}
+
+// y = a op b without recording; b is a's shape, a suffix or one element.
+Tensor BinaryForward(BinaryOp op, const Tensor& a, const Tensor& b) {
+  Tensor y = Tensor::Uninitialized(a.shape(), a.dtype());
+  const int64_t width = b.elements(), n = a.elements();
+  if (n == 0) return y;
+  // Chunks are whole rows, or parts of the one row there is.
+  const int64_t grain = width == 1 || width == n ? kGrain : std::max<int64_t>(1, kGrain / width);
+  const int64_t rows = width == 1 || width == n ? n : n / width;
+  if (a.dtype() == kF32) {
+    const float *u = a.data<float>(), *v = b.data<float>();
+    float* out = y.mutable_data<float>();
+    ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
+      if (width == n) {
+        BinaryCpu(op, u + begin, v + begin, out + begin, end - begin);
+      } else if (width == 1) {
+        BinaryScalarCpu(op, u + begin, v[0], out + begin, end - begin);
+      } else {
+        for (int64_t r = begin; r < end; ++r) {
+          BinaryCpu(op, u + r * width, v, out + r * width, width);
+        }
+      }
+    });
+  } else {
+    const double *u = a.data<double>(), *v = b.data<double>();
+    double* out = y.mutable_data<double>();
+    for (int64_t i = 0; i < n; ++i) out[i] = BinaryF64(op, u[i], v[width == n ? i : i % width]);
+  }
+  return y;
+}
+
+// Sums [rows, shape] over the rows. Chunks of rows are summed one after the other and then
+// together, in order: the same bits for any number of threads.
+Tensor SumRows(const Tensor& x, const Shape& shape) {
+  const int64_t width = shape.elements();
+  if (x.elements() == width) return x.Reshaped(shape);
+  Tensor sum = Tensor::Zeros(shape, x.dtype());
+  if (x.elements() == 0) return sum;
+  const int64_t rows = x.elements() / width;
+  if (x.dtype() == kF64 || width == 1) {
+    std::vector<double> totals(width);
+    const std::vector<double> values = x.ToDoubles();
+    for (int64_t i = 0; i < x.elements(); ++i) totals[i % width] += values[i];
+    VisitDType(x.dtype(), [&](auto tag) {
+      using T = decltype(tag);
+      T* out = sum.mutable_data<T>();
+      for (int64_t j = 0; j < width; ++j) out[j] = FromDouble<T>(totals[j]);
+    });
+    return sum;
+  }
+  const int64_t grain = std::max<int64_t>(1, 2 * kGrain / width), chunks = NumChunks(rows, grain);
+  Tensor partial = Tensor::Zeros({chunks, width});
+  const float* in = x.data<float>();
+  float* parts = partial.mutable_data<float>();
+  ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
+    AddRowsCpu(in + begin * width, end - begin, width, parts + begin / grain * width);
+  });
+  AddRowsCpu(parts, chunks, width, sum.mutable_data<float>());
+  return sum;
+}
+
+Tensor Binary(const char* name, BinaryOp op, const Tensor& a, const Tensor& b) {
+  RESIDUAL_CHECK_OP(name, IsFloat(a.dtype()) && a.dtype() == b.dtype(), a, b);
+  RESIDUAL_CHECK_OP(name, b.elements() == 1 || IsSuffix(b.shape(), a.shape()), a, b);
+  if (IsHalf(a.dtype())) {
+    return Cast(Binary(name, op, Cast(a, kF32), Cast(b, kF32)), a.dtype());
+  }
+  Tensor y = BinaryForward(op, a, b);
+  if (Tape* tape = Tape::For({&a, &b})) {
+    const bool keep = op == BinaryOp::kMul || op == BinaryOp::kDiv;
+    tape->Record(
+        name, {&a, &b}, {&y},
+        [op, shape = b.shape(), a = keep ? a : Tensor(), b = keep ? b : Tensor(),
+         y = op == BinaryOp::kDiv ? y : Tensor()](auto dy, Needs needs) {
+          const Tensor& g = dy[0];
+          TensorList dx(2);
+          switch (op) {
+            case BinaryOp::kAdd:
+              if (needs[0]) dx[0] = g;
+              if (needs[1]) dx[1] = SumRows(g, shape);
+              break;
+            case BinaryOp::kSub:
+              if (needs[0]) dx[0] = g;
+              if (needs[1]) dx[1] = Scale(SumRows(g, shape), -1);
+              break;
+            case BinaryOp::kMul:  // da = g b, db = g a
+              if (needs[0]) dx[0] = BinaryForward(op, g, b);
+              if (needs[1]) dx[1] = SumRows(BinaryForward(op, g, a), shape);
+              break;
+            case BinaryOp::kDiv:  // da = g / b, db = -g y / b
+              if (needs[0]) dx[0] = BinaryForward(op, g, b);
+              if (needs[1]) {
+                dx[1] = Scale(
+                    SumRows(BinaryForward(op, BinaryForward(BinaryOp::kMul, g, y), b), shape), -1);
+              }
+              break;
+          }
+          return dx;
+        });
+  }
+  return y;
+}
+
+Tensor WithConstant(const char* name, BinaryOp op, const Tensor& x, double s) {
+  RESIDUAL_CHECK_OP(name, IsFloat(x.dtype()), x);
+  if (IsHalf(x.dtype())) {
+    return InF32(x, [&](const Tensor& wide) { return WithConstant(name, op, wide, s); });
+  }
+  Tensor y = BinaryForward(op, x, Tensor::Full({}, s, x.dtype()));
+  if (Tape* tape = Tape::For({&x})) {
+    tape->Record(name, {&x}, {&y}, [op, s](auto dy, Needs) {
+      return TensorList{op == BinaryOp::kMul ? Scale(dy[0], s) : dy[0]};
+    });
+  }
+  return y;
+}
+
+}  // namespace
+
+Tensor Add(const Tensor& a, const Tensor& b) { return Binary("add", BinaryOp::kAdd, a, b); }
+Tensor Sub(const Tensor& a, const Tensor& b) { return Binary("sub", BinaryOp::kSub, a, b); }
+Tensor Mul(const Tensor& a, const Tensor& b) { return Binary("mul", BinaryOp::kMul, a, b); }
+Tensor Div(const Tensor& a, const Tensor& b) { return Binary("div", BinaryOp::kDiv, a, b); }
+
+Tensor Scale(const Tensor& x, double s) { return WithConstant("scale", BinaryOp::kMul, x, s); }
+Tensor AddScalar(const Tensor& x, double s) {
+  return WithConstant("add_scalar", BinaryOp::kAdd, x, s);
+}
+
+Tensor Exp(const Tensor& x) { return Unary("exp", UnaryOp::kExp, x); }
+Tensor Log(const Tensor& x) { return Unary("log", UnaryOp::kLog, x); }
+Tensor Sqrt(const Tensor& x) { return Unary("sqrt", UnaryOp::kSqrt, x); }
+Tensor Square(const Tensor& x) { return Unary("square", UnaryOp::kSquare, x); }
+Tensor Relu(const Tensor& x) { return Unary("relu", UnaryOp::kRelu, x); }
+Tensor Gelu(const Tensor& x) { return Unary("gelu", UnaryOp::kGelu, x); }
+Tensor GeluTanh(const Tensor& x) { return Unary("gelu_tanh", UnaryOp::kGeluTanh, x); }
+Tensor Silu(const Tensor& x) { return Unary("silu", UnaryOp::kSilu, x); }
+Tensor Sigmoid(const Tensor& x) { return Unary("sigmoid", UnaryOp::kSigmoid, x); }
+Tensor Tanh(const Tensor& x) { return Unary("tanh", UnaryOp::kTanh, x); }
+Tensor Softplus(const Tensor& x) { return Unary("softplus", UnaryOp::kSoftplus, x); }
+
+Tensor Activate(const Tensor& x, Activation activation) {
+  switch (activation) {
+    case Activation::kNone:
+      return x;
+    case Activation::kRelu:
+      return Relu(x);
+    case Activation::kGelu:
+      return Gelu(x);
+    case Activation::kGeluTanh:
+      return GeluTanh(x);
+    case Activation::kSilu:
+      return Silu(x);
+    case Activation::kSigmoid:
+      return Sigmoid(x);
+    case Activation::kTanh:
+      return Tanh(x);
+    case Activation::kSoftplus:
+      return Softplus(x);
+  }
+  RESIDUAL_CHECK(false) << "not an Activation: " << static_cast<int>(activation);
+  return x;
+}
+
+Tensor SiluMul(const Tensor& a, const Tensor& b) {
+  RESIDUAL_CHECK_OP("silu_mul",
+                    IsFloat(a.dtype()) && a.dtype() == b.dtype() && a.shape() == b.shape(), a, b);
+  if (IsHalf(a.dtype())) return Cast(SiluMul(Cast(a, kF32), Cast(b, kF32)), a.dtype());
+  if (a.dtype() == kF64) return Mul(Silu(a), b);
+  Tensor y = Tensor::Uninitialized(a.shape());
+  const float *u = a.data<float>(), *v = b.data<float>();
+  float* out = y.mutable_data<float>();
+  ParallelFor(a.elements(), kGrain, [&](int64_t begin, int64_t end) {
+    SiluMulCpu(u + begin, v + begin, out + begin, end - begin);
+  });
+  if (Tape* tape = Tape::For({&a, &b})) {
+    tape->Record("silu_mul", {&a, &b}, {&y}, [a, b](auto dy, Needs) {
+      Tensor da = Tensor::Uninitialized(a.shape()), db = Tensor::Uninitialized(a.shape());
+      const float *u = a.data<float>(), *v = b.data<float>(), *g = dy[0].template data<float>();
+      float *du = da.mutable_data<float>(), *dv = db.mutable_data<float>();
+      ParallelFor(a.elements(), kGrain, [&](int64_t begin, int64_t end) {
+        SiluMulBackwardCpu(u + begin, v + begin, g + begin, du + begin, dv + begin, end - begin);
+      });
+      return TensorList{da, db};
+    });
+  }
+  return y;
+}
+
+}  // namespace residual

@@ -1,0 +1,43 @@
+// Private: what elementwise.cc calls. Pointers to `n` contiguous elements; outputs do not overlap
+// inputs.
+
+#ifndef RESIDUAL_OPS_ELEMENTWISE_ELEMENTWISE_KERNELS_H_
+#define RESIDUAL_OPS_ELEMENTWISE_ELEMENTWISE_KERNELS_H_
+
+#include <cstdint>
+
+namespace residual {
+
+enum class UnaryOp {
+  kExp,
+  kLog,
+  kSqrt,
+  kSquare,
+  kRelu,
+  kGelu,
+  kGeluTanh,
+  kSilu,
+  kSigmoid,
+  kTanh,
+  kSoftplus
+};
+enum class BinaryOp { kAdd, kSub, kMul, kDiv };
+
+void UnaryCpu(UnaryOp op, const float* x, float* y, int64_t n);
+// dx = f'(x) dy
+void UnaryBackwardCpu(UnaryOp op, const float* x, const float* dy, float* dx, int64_t n);
+
+void BinaryCpu(BinaryOp op, const float* a, const float* b, float* y, int64_t n);
+void BinaryScalarCpu(BinaryOp op, const float* a, float b, float* y, int64_t n);
+
+// y = silu(a) b; da = dy b silu'(a), db = dy silu(a).
+void SiluMulCpu(const float* a, const float* b, float* y, int64_t n);
+void SiluMulBackwardCpu(const float* a, const float* b, const float* dy, float* da, float* db,
+                        int64_t n);
+
+// sums[j] += sum over rows of x[r, j], in row order.
+void AddRowsCpu(const float* x, int64_t rows, int64_t columns, float* sums);
+
+}  // namespace residual
+
+#endif  // RESIDUAL_OPS_ELEMENTWISE_ELEMENTWISE_KERNELS_H_
