@@ -129,19 +129,19 @@ class EachTarget : public testing::TestWithParam<int64_t> {
                              return std::string(::hwy::TargetName(info.param));      \
                            })
 
-#define RESIDUAL_OP_TEST(Name, ...)                                              \
-  class Name##OpTest : public ::residual::EachTarget {                           \
-   protected:                                                                    \
-    static const ::residual::OpCase& Case() {                                    \
-      static const auto* op_case = new ::residual::OpCase(__VA_ARGS__);          \
-      return *op_case;                                                           \
-    }                                                                            \
-  };                                                                             \
-  RESIDUAL_EACH_TARGET(Name##OpTest);                                            \
-  TEST_P(Name##OpTest, ValuesMatchTheReference) { Case().CheckValues(); }        \
-  TEST_P(Name##OpTest, GradientsMatchDifferences) { Case().CheckGradients(); }   \
-  TEST_P(Name##OpTest, TouchesOnlyItsOutputs) { Case().CheckMemory(); }          \
-  TEST_P(Name##OpTest, SameBitsForAnyNumberOfThreads) { Case().CheckThreads(); } \
+#define RESIDUAL_OP_TEST(Name, ...)                                                 \
+  class Name##OpTest : public ::residual::EachTarget {                              \
+   protected:                                                                       \
+    static const ::residual::OpCase& OpCase_() {                                    \
+      static const auto* op_case = new ::residual::OpCase(__VA_ARGS__);             \
+      return *op_case;                                                              \
+    }                                                                               \
+  };                                                                                \
+  RESIDUAL_EACH_TARGET(Name##OpTest);                                               \
+  TEST_P(Name##OpTest, ValuesMatchTheReference) { OpCase_().CheckValues(); }        \
+  TEST_P(Name##OpTest, GradientsMatchDifferences) { OpCase_().CheckGradients(); }   \
+  TEST_P(Name##OpTest, TouchesOnlyItsOutputs) { OpCase_().CheckMemory(); }          \
+  TEST_P(Name##OpTest, SameBitsForAnyNumberOfThreads) { OpCase_().CheckThreads(); } \
   static_assert(true, "a semicolon follows")
 
 // For an op that has a CUDA kernel, beside RESIDUAL_OP_TEST.

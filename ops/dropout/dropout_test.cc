@@ -1,0 +1,58 @@
+#include "ops/dropout/dropout.h"
+
+#include <cmath>
+
+#include "gtest/gtest.h"
+#include "tensor/autograd/tape.h"
+#include "tensor/base/parallel.h"
+#include "tensor/testing/op_case.h"
+
+namespace residual {
+namespace {
+
+TEST(DropoutTest, KeepsAShareAndScalesIt) {
+  const int64_t n = 100003;
+  for (double p : {0.1, 0.5, 0.9}) {
+    const Tensor y = Dropout(Tensor::Full({n}, 1), p, 3, 5);
+    int64_t kept = 0;
+    for (double v : y.ToDoubles()) {
+      if (v == 0) continue;
+      EXPECT_NEAR(v, 1 / (1 - p), 1e-5);
+      ++kept;
+    }
+    EXPECT_NEAR(kept, n * (1 - p), 5 * std::sqrt(n * p * (1 - p)));
+  }
+}
+
+TEST(DropoutTest, IsAFunctionOfSeedAndStreamForAnyThreads) {
+  const Tensor x = RandomNormal({50021}, 1, kF32);
+  SetNumThreads(1);
+  const Tensor one = Dropout(x, 0.3, 7, 9);
+  for (int threads : {2, 3, 7}) {
+    SetNumThreads(threads);
+    ExpectIdentical(Dropout(x, 0.3, 7, 9), one, "threads");
+  }
+  EXPECT_NE(Dropout(x, 0.3, 8, 9).ToDoubles(), one.ToDoubles());
+  EXPECT_NE(Dropout(x, 0.3, 7, 10).ToDoubles(), one.ToDoubles());
+}
+
+TEST(DropoutTest, TheGradientHasTheSameMask) {
+  for (DType dtype : {kF32, kF64, kBF16}) {
+    Tensor x = Tensor::Full({37}, 1, dtype);
+    Tape tape;
+    tape.Watch(x);
+    const Tensor y = Dropout(x, 0.5, 1, 2);
+    const Gradients grads = tape.Backward({y}, {Tensor::Full({37}, 1, dtype)}, {});
+    ExpectIdentical(grads[x], y, "gradient of ones");
+  }
+}
+
+TEST(DropoutTest, NothingToDrop) {
+  const Tensor x = RandomNormal({4}, 1, kF32);
+  EXPECT_EQ(Dropout(x, 0, 1, 1).raw_data(), x.raw_data());
+  EXPECT_EQ(Dropout(Tensor::Zeros({0, 3}), 0.5, 1, 1).elements(), 0);
+  EXPECT_DEATH(Dropout(x, 1.0, 1, 1), "dropout: check failed");
+}
+
+}  // namespace
+}  // namespace residual

@@ -1,0 +1,113 @@
+#include "ops/norm/norm.h"
+
+#include <cmath>
+
+#include "gtest/gtest.h"
+#include "tensor/testing/op_case.h"
+
+namespace residual {
+namespace {
+
+constexpr double kEps = 1e-5;
+
+struct Parts {
+  Tensor normalized, scale;
+};
+
+Parts ReferenceParts(const Tensor& x, bool centred) {
+  const int64_t n = x.dim(-1);
+  Parts parts{Tensor::Uninitialized(x.shape(), kF64),
+              Tensor::Uninitialized(x.shape().With(-1, 1), kF64)};
+  const double* in = x.data<double>();
+  double* out = parts.normalized.mutable_data<double>();
+  double* scale = parts.scale.mutable_data<double>();
+  for (int64_t r = 0; r < x.elements() / n; ++r) {
+    double mean = 0, variance = 0;
+    for (int64_t i = 0; centred && i < n; ++i) mean += in[r * n + i] / n;
+    for (int64_t i = 0; i < n; ++i) variance += std::pow(in[r * n + i] - mean, 2) / n;
+    scale[r] = std::sqrt(variance + kEps);
+    for (int64_t i = 0; i < n; ++i) out[r * n + i] = (in[r * n + i] - mean) / scale[r];
+  }
+  return parts;
+}
+
+Tensor ReferenceNorm(const TensorList& x, bool centred) {
+  Tensor y = ReferenceParts(x[0], centred).normalized;
+  const int64_t n = x[0].dim(-1);
+  double* out = y.mutable_data<double>();
+  for (int64_t i = 0; i < y.elements(); ++i) {
+    if (x[1].defined()) out[i] *= x[1].data<double>()[i % n];
+    if (x.size() > 2 && x[2].defined()) out[i] += x[2].data<double>()[i % n];
+  }
+  return y;
+}
+
+const std::vector<Shape>& Shapes() {
+  static const auto* shapes = new std::vector<Shape>{
+      {0, 5}, {2, 3}, {5, 7}, {3, 15}, {3, 16}, {2, 2, 17}, {70, 33}, {3, 768}, {2, 1031}};
+  return *shapes;
+}
+
+OpCase LayerNormCase() {
+  OpCase op_case("layer_norm");
+  op_case.Run([](const TensorList& x) { return TensorList{LayerNorm(x[0], x[1], x[2], kEps)}; })
+      .Reference([](const TensorList& x) { return TensorList{ReferenceNorm(x, true)}; })
+      .DTypes({kF32, kF64, kBF16})
+      .Ulps(8, 64);
+  for (const Shape& shape : Shapes()) op_case.Shapes({{shape, {shape[-1]}, {shape[-1]}}});
+  op_case.Row({OpInput({3, 9}), OpInput(Tensor()), OpInput(Tensor())});
+  return op_case;
+}
+
+OpCase RmsNormCase() {
+  OpCase op_case("rms_norm");
+  op_case.Run([](const TensorList& x) { return TensorList{RmsNorm(x[0], x[1], kEps)}; })
+      .Reference([](const TensorList& x) { return TensorList{ReferenceNorm(x, false)}; })
+      .DTypes({kF32, kF64, kBF16})
+      .Ulps(8, 64);
+  for (const Shape& shape : Shapes()) op_case.Shapes({{shape, {shape[-1]}}});
+  return op_case;
+}
+
+OpCase PartsCase(bool centred) {
+  OpCase op_case(centred ? "layer_norm_parts" : "rms_norm_parts");
+  op_case
+      .Run([centred](const TensorList& x) {
+        const NormParts parts = centred ? LayerNormParts(x[0], kEps) : RmsNormParts(x[0], kEps);
+        return TensorList{parts.normalized, parts.scale};
+      })
+      .Reference([centred](const TensorList& x) {
+        const Parts parts = ReferenceParts(x[0], centred);
+        return TensorList{parts.normalized, parts.scale};
+      })
+      .Ulps(8, 64);
+  for (const Shape& shape : Shapes()) op_case.Shapes({{shape}});
+  return op_case;
+}
+
+RESIDUAL_OP_TEST(LayerNorm, LayerNormCase());
+RESIDUAL_OP_TEST(RmsNorm, RmsNormCase());
+RESIDUAL_OP_TEST(LayerNormParts, PartsCase(true));
+RESIDUAL_OP_TEST(RmsNormParts, PartsCase(false));
+
+// sum x^2 - n mean^2 would have no correct digit here.
+TEST(LayerNormTest, DoesNotCancelAtALargeMean) {
+  const int64_t n = 768;
+  Tensor x = RandomNormal({1, n}, 1, kF64);
+  for (int64_t i = 0; i < n; ++i) x.mutable_data<double>()[i] += 1e4;
+  const Tensor rounded = ConvertTo(x, kF32);
+  const Tensor want = ReferenceParts(ConvertTo(rounded, kF64), true).normalized;
+  const Tensor got = LayerNorm(rounded, Tensor(), Tensor(), kEps);
+  for (int64_t i = 0; i < n; ++i) {
+    EXPECT_NEAR(got.data<float>()[i], want.data<double>()[i], 2e-3);
+  }
+}
+
+TEST(NormDeathTest, ShapeErrorsPrintOpAndShapes) {
+  const Tensor x = Tensor::Zeros({2, 3}), w = Tensor::Zeros({4});
+  EXPECT_DEATH(LayerNorm(x, w, w, kEps), "layer_norm: check failed.*f32\\[2, 3\\] f32\\[4\\]");
+  EXPECT_DEATH(RmsNorm(Tensor::Zeros({2, 0}), Tensor(), kEps), "rms_norm: check failed");
+}
+
+}  // namespace
+}  // namespace residual
