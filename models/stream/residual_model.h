@@ -100,9 +100,11 @@ class Unembed : public Module {
 
 // What a run reads.
 struct ModelInput {
-  Tensor tokens;          // i64 or i32 [batch, pos]
-  Tensor attention_mask;  // bool [batch, past + pos], true for tokens; undefined: no padding
-  Tensor positions;       // i64 [pos] or [batch, pos]; undefined: past, past + 1, ...
+  Tensor tokens;  // i64 or i32 [batch, pos]
+  // bool [batch, past + pos], true for tokens; undefined: no padding.
+  Tensor attention_mask = {};
+  // i64 [pos] or [batch, pos]; undefined: past, past + 1, ...
+  Tensor positions = {};
 };
 
 // The past of a run: one state per mixer, and how many tokens it has seen.

@@ -1,6 +1,7 @@
 #include "models/transformer/transformer.h"
 
 #include <cmath>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -102,7 +103,12 @@ absl::Status ValidateTransformerConfig(const TransformerConfig& c) {
   bool attention = false, mlp = false;
   for (const auto& mixers : c.blocks) {
     if (mixers.empty()) return absl::InvalidArgumentError("'blocks' has a block without a mixer");
+    std::set<std::string> seen;
     for (const std::string& mixer : mixers) {
+      if (!seen.insert(mixer).second) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("'blocks' has '", mixer, "' twice in one block"));
+      }
       attention |= mixer == "attn";
       mlp |= mixer == "mlp";
       if (mixer != "attn" && mixer != "mlp") {
@@ -173,8 +179,6 @@ std::unique_ptr<ResidualModel> BuildTransformer(const TransformerConfig& c) {
     for (const std::string& name : c.blocks[layer]) {
       const bool first = branches.empty();
       Branch branch;
-      // A block with several mixers of one kind would need further names; ln1 and ln2 are the
-      // field's for two.
       branch.norm_name = first ? "ln1" : "ln2";
       branch.norm = Norm(c.norm, c.d_model, c.eps);
       if (name == "attn") {

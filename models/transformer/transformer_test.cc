@@ -1,0 +1,335 @@
+#include "models/transformer/transformer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "ops/layout/layout.h"
+#include "ops/reduce/reduce.h"
+#include "tensor/autograd/tape.h"
+#include "tensor/base/parallel.h"
+#include "tensor/base/random.h"
+#include "tensor/testing/op_case.h"
+
+namespace residual {
+namespace {
+
+TransformerConfig Base(std::vector<std::vector<std::string>> blocks) {
+  TransformerConfig c;
+  c.d_model = 24;
+  c.n_ctx = 16;
+  c.d_vocab = 31;
+  c.blocks = std::move(blocks);
+  c.n_heads = 4;
+  c.d_head = 6;
+  c.d_mlp = 40;
+  c.init_scale = 0.3;  // large, so that a mistake shows
+  return c;
+}
+
+struct Variant {
+  const char* name;
+  TransformerConfig config;
+};
+
+std::vector<Variant> Variants() {
+  const std::vector<std::vector<std::string>> attn_only = {{"attn"}, {"attn"}};
+  const std::vector<std::vector<std::string>> gpt = {{"attn", "mlp"}, {"attn", "mlp"}};
+  std::vector<Variant> variants = {{"AttnOnly", Base(attn_only)}, {"Gpt2", Base(gpt)}};
+  auto add = [&](const char* name, TransformerConfig config) {
+    variants.push_back({name, config});
+  };
+
+  TransformerConfig c = Base(attn_only);
+  c.norm = NormKind::kNone;
+  c.final_norm = false;
+  c.positions = Positions::kShortformer;
+  c.attention_bias = false;
+  add("NoNormShortformer", c);
+
+  c = Base(attn_only);
+  c.positions = Positions::kSinusoidalOnQK;
+  add("SinusoidalOnQK", c);
+
+  c = Base(gpt);
+  c.positions = Positions::kSinusoidal;
+  c.norm_placement = NormPlacement::kPost;
+  c.final_norm = false;
+  c.activation = Activation::kRelu;
+  add("PostNormSinusoidal", c);
+
+  c = Base(gpt);
+  c.positions = Positions::kRotary;
+  c.rotary_dim = 4;
+  c.parallel = true;
+  c.activation = Activation::kGelu;
+  add("ParallelRotary", c);
+
+  c = Base(gpt);
+  c.positions = Positions::kRotary;
+  c.norm = NormKind::kRmsNorm;
+  c.n_kv_heads = 2;
+  c.gated_mlp = true;
+  c.activation = Activation::kSilu;
+  c.attention_bias = c.mlp_bias = c.unembed_bias = false;
+  c.tied = true;
+  add("LlamaLike", c);
+
+  c = Base(gpt);
+  c.positions = Positions::kAlibi;
+  c.n_heads = 3;
+  c.d_head = 8;
+  c.scale_by_layer = true;
+  add("Alibi", c);
+
+  add("ZeroLayers", Base({}));
+  return variants;
+}
+
+class TransformerTest : public testing::TestWithParam<Variant> {
+ protected:
+  void SetUp() override {
+    model_ = BuildTransformer(GetParam().config);
+    Initialize(*model_, 5);
+  }
+
+  Tensor Tokens(int64_t batch, int64_t pos, uint64_t seed = 1) const {
+    const Philox random(seed, RandomStream("tokens"));
+    Tensor tokens = Tensor::Uninitialized({batch, pos}, kI64);
+    for (int64_t i = 0; i < tokens.elements(); ++i) {
+      tokens.mutable_data<int64_t>()[i] = random.Below(i, model_->d_vocab());
+    }
+    return tokens;
+  }
+
+  std::unique_ptr<ResidualModel> model_;
+};
+
+void ExpectNear(const Tensor& got, const Tensor& want, double tolerance, const std::string& what) {
+  ASSERT_EQ(got.shape(), want.shape()) << what;
+  const std::vector<double> g = got.ToDoubles(), w = want.ToDoubles();
+  for (size_t i = 0; i < g.size(); ++i) {
+    ASSERT_NEAR(g[i], w[i], tolerance * (1 + std::abs(w[i]))) << what << ", element " << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, TransformerTest, testing::ValuesIn(Variants()),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+// The points that fire with everything wanted are the points declared, with the declared rank; in a
+// whole pass and in a step of decoding.
+TEST_P(TransformerTest, WhatIsDeclaredFires) {
+  std::map<std::string, int> declared;
+  for (const DeclaredHook& hook : HookPoints(*model_)) {
+    EXPECT_TRUE(
+        declared.emplace(hook.name, std::count(hook.dims.begin(), hook.dims.end(), ',') + 1).second)
+        << hook.name << " is declared twice";
+  }
+  ModelState state = model_->NewState(2);
+  for (int64_t pos : {5, 1}) {
+    std::map<std::string, int> fired;
+    Hooks hooks;
+    hooks.Read("*", [&](absl::string_view name, const Tensor& x) {
+      EXPECT_TRUE(fired.emplace(std::string(name), x.rank()).second) << name << " fired twice";
+    });
+    model_->Forward({Tokens(2, pos)}, &state, &hooks);
+    EXPECT_EQ(fired, declared);
+  }
+}
+
+// The paths taken when everything is looked at compute what the fused ones do.
+TEST_P(TransformerTest, LookingChangesNothing) {
+  const Tensor tokens = Tokens(3, 11);
+  Hooks hooks;
+  hooks.Read("*", [](absl::string_view, const Tensor&) {});
+  ExpectNear(model_->Forward({tokens}, nullptr, &hooks), model_->Forward({tokens}), 2e-5, "logits");
+}
+
+TEST_P(TransformerTest, AnySplitOfTheSequenceIsTheSame) {
+  const Tensor tokens = Tokens(2, 12);
+  const Tensor whole = model_->Forward({tokens});
+  for (const std::vector<int64_t>& split :
+       {std::vector<int64_t>{5, 7}, {1, 11}, {11, 1}, {3, 4, 5}, std::vector<int64_t>(12, 1)}) {
+    ModelState state = model_->NewState(2);
+    std::vector<Tensor> parts;
+    int64_t begin = 0;
+    for (int64_t size : split) {
+      parts.push_back(model_->Forward({Slice(tokens, 1, begin, begin + size)}, &state));
+      begin += size;
+    }
+    EXPECT_EQ(state.length(), 12);
+    ExpectNear(Concat(parts, 1), whole, 1e-5, absl::StrCat("split in ", split.size()));
+  }
+}
+
+TEST_P(TransformerTest, ForksAndRollsBack) {
+  const Tensor tokens = Tokens(1, 10), other = Tokens(1, 4, 9);
+  const Tensor whole = model_->Forward({tokens});
+  ModelState state = model_->NewState(1);
+  model_->Forward({Slice(tokens, 1, 0, 6)}, &state);
+  ModelState fork = state.Fork();
+  model_->Forward({other}, &fork);
+  ExpectNear(model_->Forward({Slice(tokens, 1, 6, 10)}, &state), Slice(whole, 1, 6, 10), 1e-5,
+             "after a fork went another way");
+  ASSERT_TRUE(state.RollBack(3).ok());
+  ExpectNear(model_->Forward({Slice(tokens, 1, 3, 10)}, &state), Slice(whole, 1, 3, 10), 1e-5,
+             "after going back");
+  EXPECT_FALSE(state.RollBack(11).ok());
+}
+
+TEST_P(TransformerTest, ARowIsTheSameInAnyBatch) {
+  const Tensor tokens = Tokens(5, 9);
+  const Tensor together = model_->Forward({tokens});
+  for (int64_t row = 0; row < 5; ++row) {
+    ExpectNear(model_->Forward({tokens.Rows(row, row + 1)}), together.Rows(row, row + 1), 1e-5,
+               absl::StrCat("row ", row));
+  }
+}
+
+TEST_P(TransformerTest, PaddingIsNotSeen) {
+  const int64_t n = 8, pad = 3;
+  const Tensor tokens = Tokens(1, n), filler = Tokens(1, pad, 77);
+  const Tensor plain = model_->Forward({tokens});
+  auto mask = [&](bool left) {
+    Tensor m = Tensor::Uninitialized({1, n + pad}, kBool);
+    for (int64_t i = 0; i < n + pad; ++i) {
+      m.mutable_data<bool>()[i] = left ? i >= pad : i < n;
+    }
+    return m;
+  };
+  ModelInput right;
+  right.tokens = Concat({tokens, filler}, 1);
+  right.attention_mask = mask(false);
+  ExpectNear(Slice(model_->Forward(right), 1, 0, n), plain, 1e-5, "padded on the right");
+
+  ModelInput left;
+  left.tokens = Concat({filler, tokens}, 1);
+  left.attention_mask = mask(true);
+  left.positions = Tensor::Uninitialized({n + pad}, kI64);
+  for (int64_t i = 0; i < n + pad; ++i) {
+    left.positions.mutable_data<int64_t>()[i] = std::max<int64_t>(0, i - pad);
+  }
+  ExpectNear(Slice(model_->Forward(left), 1, pad, n + pad), plain, 1e-5, "padded on the left");
+}
+
+// d (sum of logits * g) along random directions of all parameters at once, float64.
+TEST_P(TransformerTest, GradientsMatchDifferences) {
+  ConvertParameters(*model_, kF64);
+  const Tensor tokens = Tokens(2, 7);
+  const Tensor g = RandomNormal({2, 7, model_->d_vocab()}, 3);
+  auto loss = [&] {
+    const std::vector<double> logits = model_->Forward({tokens}).ToDoubles(), w = g.ToDoubles();
+    double sum = 0;
+    for (size_t i = 0; i < logits.size(); ++i) sum += logits[i] * w[i];
+    return sum;
+  };
+  std::vector<Parameter> parameters = Parameters(*model_);
+  std::vector<Tensor> grads;
+  {
+    Tape tape;
+    for (Parameter& p : parameters) tape.Watch(*p.value);
+    const Gradients found = tape.Backward({model_->Forward({tokens})}, {g}, {});
+    for (Parameter& p : parameters) grads.push_back(found[*p.value]);
+    for (Parameter& p : parameters) p.value->set_tape_ref({});
+  }
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const Tensor original = *parameters[i].value;
+    const Tensor direction = RandomNormal(original.shape(), 100 + i);
+    double analytic = 0, losses[2];
+    for (int64_t j = 0; j < original.elements(); ++j) {
+      analytic += grads[i].data<double>()[j] * direction.data<double>()[j];
+    }
+    const double step = 1e-5;
+    for (int side = 0; side < 2; ++side) {
+      Tensor moved = original.Clone();
+      for (int64_t j = 0; j < original.elements(); ++j) {
+        moved.mutable_data<double>()[j] += (2 * side - 1) * step * direction.data<double>()[j];
+      }
+      *parameters[i].value = moved;
+      losses[side] = loss();
+    }
+    *parameters[i].value = original;
+    const double numeric = (losses[1] - losses[0]) / (2 * step);
+    EXPECT_NEAR(analytic, numeric, 1e-5 * (1 + std::abs(numeric))) << parameters[i].name;
+  }
+}
+
+TEST_P(TransformerTest, SameBitsForAnyNumberOfThreads) {
+  const int before = NumThreads();
+  const Tensor tokens = Tokens(4, 13);
+  SetNumThreads(1);
+  const Tensor one = model_->Forward({tokens});
+  for (int threads : {2, 3, 7}) {
+    SetNumThreads(threads);
+    ExpectIdentical(model_->Forward({tokens}), one, "logits");
+  }
+  SetNumThreads(before);
+}
+
+TEST_P(TransformerTest, ResumesFromAnyLayer) {
+  const Tensor tokens = Tokens(2, 6);
+  const ModelInput input{tokens};
+  const MixerContext context = model_->MakeContext(input);
+  const Scope none;
+  const int n = model_->n_layers();
+  for (int layer = 0; layer <= n; ++layer) {
+    Tensor resid = model_->EmbedTokens(input, context, none);
+    resid = model_->Stream(resid, {0, layer}, context, nullptr, none);
+    resid = model_->Stream(resid, {layer, n}, context, nullptr, none);
+    ExpectIdentical(model_->UnembedStream(resid, none), model_->Forward(input), "logits");
+  }
+}
+
+TEST_P(TransformerTest, RejectsWhatItCannotRead) {
+  auto message = [&](const ModelInput& input) {
+    return std::string(model_->Run(input).status().message());
+  };
+  EXPECT_EQ(message({Tensor::Of<int64_t>({1, 2}, {3, 31})}),
+            "token 31 at row 0, position 1 is outside the vocabulary of 31");
+  EXPECT_EQ(message({Tensor::Of<int64_t>({1, 1}, {-1})}),
+            "token -1 at row 0, position 0 is outside the vocabulary of 31");
+  EXPECT_EQ(message({Tensor::Zeros({1, 17}, kI64)}),
+            "17 tokens, longer than the model's context of 16");
+  EXPECT_EQ(message({Tensor::Zeros({1, 0}, kI64)}),
+            "tokens are i64[1, 0]: empty, expected at least one token");
+  EXPECT_EQ(message({Tensor::Zeros({3}, kI64)}),
+            "tokens are i64[3], expected i64 or i32 [batch, pos]");
+  ModelInput masked{Tensor::Zeros({1, 3}, kI64)};
+  masked.attention_mask = Tensor::Zeros({1, 2}, kBool);
+  EXPECT_EQ(message(masked), "attention_mask is bool[1, 2], expected bool[1, 3]");
+  Hooks hooks;
+  hooks.Read("blocks.9.hook_resid_pre", [](absl::string_view, const Tensor&) {});
+  EXPECT_EQ(model_->Run({Tensor::Zeros({1, 3}, kI64)}, &hooks).status().code(),
+            absl::StatusCode::kNotFound);
+}
+
+TEST(TransformerConfigTest, NamesTheFieldThatIsWrong) {
+  TransformerConfig c = Base({{"attn"}});
+  EXPECT_TRUE(ValidateTransformerConfig(c).ok());
+  c.n_heads = -1;
+  EXPECT_EQ(ValidateTransformerConfig(c).message(),
+            "'n_heads' is -1, expected an integer in [1, 1048576]");
+  c = Base({{"attn"}});
+  c.n_kv_heads = 3;
+  EXPECT_EQ(ValidateTransformerConfig(c).message(),
+            "'n_kv_heads' is 3, expected a divisor of n_heads, 4");
+  c = Base({{"attn", "convolution"}});
+  EXPECT_EQ(ValidateTransformerConfig(c).message(),
+            "'blocks' names the mixer 'convolution', expected 'attn' or 'mlp'");
+  c = Base({{"attn", "attn"}});
+  EXPECT_EQ(ValidateTransformerConfig(c).message(), "'blocks' has 'attn' twice in one block");
+  c = Base({{"mlp"}});
+  c.d_mlp = int64_t{1} << 40;
+  EXPECT_FALSE(ValidateTransformerConfig(c).ok());
+  c = Base({{"mlp"}});
+  c.eps = 0;
+  EXPECT_FALSE(ValidateTransformerConfig(c).ok());
+}
+
+}  // namespace
+}  // namespace residual
