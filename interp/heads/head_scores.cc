@@ -52,13 +52,16 @@ BestHead Best(const HeadTable& table) {
   return best;
 }
 
-Tensor RepeatedRandomTokens(int64_t batch, int64_t n, int64_t d_vocab, uint64_t seed) {
+Tensor RepeatedRandomTokens(int64_t batch, int64_t n, absl::Span<const int64_t> vocabulary,
+                            uint64_t seed) {
+  RESIDUAL_CHECK(!vocabulary.empty());
   Tensor tokens = Tensor::Uninitialized({batch, 2 * n}, kI64);
   int64_t* data = tokens.mutable_data<int64_t>();
   const Philox random(seed, RandomStream("repeated random tokens"));
   for (int64_t b = 0; b < batch; ++b) {
     for (int64_t i = 0; i < n; ++i) {
-      data[b * 2 * n + i] = data[b * 2 * n + n + i] = random.Below(b * n + i, d_vocab);
+      data[b * 2 * n + i] = data[b * 2 * n + n + i] =
+          vocabulary[random.Below(b * n + i, static_cast<int64_t>(vocabulary.size()))];
     }
   }
   return tokens;

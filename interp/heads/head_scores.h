@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "models/stream/residual_model.h"
 #include "tensor/core/tensor.h"
 
@@ -45,8 +46,11 @@ struct BestHead {
 };
 BestHead Best(const HeadTable& table);
 
-// `batch` rows of n uniformly random tokens in [0, d_vocab), each repeated once: i64 [batch, 2 n].
-Tensor RepeatedRandomTokens(int64_t batch, int64_t n, int64_t d_vocab, uint64_t seed);
+// `batch` rows of n tokens drawn uniformly from `vocabulary` (not empty), each row repeated once:
+// i64 [batch, 2 n]. The vocabulary should be the tokens that occurred in training: a model knows
+// nothing of the others.
+Tensor RepeatedRandomTokens(int64_t batch, int64_t n, absl::Span<const int64_t> vocabulary,
+                            uint64_t seed);
 
 // The scores of every head of a model on tokens [batch, 2 n] made of two equal halves: means over
 // rows and over the positions of the second half (previous token: over all positions but the
