@@ -17,7 +17,7 @@ namespace residual {
 namespace loss_internal {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-using residual::HWY_NAMESPACE::FastExp;
+using residual::HWY_NAMESPACE::ExpOfNonPositive;
 
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
@@ -102,17 +102,17 @@ RowSums Sums(const T* HWY_RESTRICT x, int64_t n) {
     const V shift = hn::Set(d, static_cast<float>(row.max));
     V sum0 = hn::Zero(d), sum1 = sum0, sum2 = sum0, sum3 = sum0;
     for (i = begin; i + 4 * lanes <= end; i += 4 * lanes) {
-      sum0 = hn::Add(sum0, FastExp(d, hn::Sub(LoadAsF32(d, x + i), shift)));
-      sum1 = hn::Add(sum1, FastExp(d, hn::Sub(LoadAsF32(d, x + i + lanes), shift)));
-      sum2 = hn::Add(sum2, FastExp(d, hn::Sub(LoadAsF32(d, x + i + 2 * lanes), shift)));
-      sum3 = hn::Add(sum3, FastExp(d, hn::Sub(LoadAsF32(d, x + i + 3 * lanes), shift)));
+      sum0 = hn::Add(sum0, ExpOfNonPositive(d, hn::Sub(LoadAsF32(d, x + i), shift)));
+      sum1 = hn::Add(sum1, ExpOfNonPositive(d, hn::Sub(LoadAsF32(d, x + i + lanes), shift)));
+      sum2 = hn::Add(sum2, ExpOfNonPositive(d, hn::Sub(LoadAsF32(d, x + i + 2 * lanes), shift)));
+      sum3 = hn::Add(sum3, ExpOfNonPositive(d, hn::Sub(LoadAsF32(d, x + i + 3 * lanes), shift)));
     }
     for (; i + lanes <= end; i += lanes) {
-      sum0 = hn::Add(sum0, FastExp(d, hn::Sub(LoadAsF32(d, x + i), shift)));
+      sum0 = hn::Add(sum0, ExpOfNonPositive(d, hn::Sub(LoadAsF32(d, x + i), shift)));
     }
     if (i < end) {
       const V a = LoadLast(d, x, n, end - i, -kInfinity);
-      sum1 = hn::Add(sum1, FastExp(d, hn::Sub(a, shift)));
+      sum1 = hn::Add(sum1, ExpOfNonPositive(d, hn::Sub(a, shift)));
     }
     row.exp_sum +=
         hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(sum0, sum1), hn::Add(sum2, sum3))));
@@ -162,8 +162,9 @@ void SoftmaxRow(const T* HWY_RESTRICT x, int64_t n, float max, float scale, floa
   const D d;
   const int64_t lanes = hn::Lanes(d);
   const V maxes = hn::Set(d, max), scales = hn::Set(d, scale), shifts = hn::Set(d, shift);
-  const auto f = [&](V a)
-                     HWY_ATTR { return hn::MulSub(FastExp(d, hn::Sub(a, maxes)), scales, shifts); };
+  const auto f = [&](V a) HWY_ATTR {
+    return hn::MulSub(ExpOfNonPositive(d, hn::Sub(a, maxes)), scales, shifts);
+  };
   if (n < lanes) {
     HWY_ALIGN float values[hn::MaxLanes(d)];
     hn::Store(f(LoadLast(d, x, n, n, max)), d, values);
