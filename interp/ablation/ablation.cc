@@ -5,27 +5,11 @@
 #include <limits>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "ops/elementwise/elementwise.h"
 #include "ops/loss/cross_entropy.h"
 #include "tensor/base/random.h"
 #include "tensor/base/status_macros.h"
 
 namespace residual {
-
-void ZeroHeads(const std::vector<HeadIndex>& heads, Hooks& hooks) {
-  for (const HeadIndex& index : heads) {
-    hooks.Edit(absl::StrCat("blocks.", index.layer, ".attn.hook_z"),
-               [head = index.head](absl::string_view, const Tensor& z) {
-                 Tensor keep = Tensor::Full({z.dim(2), z.dim(3)}, 1, z.dtype());
-                 VisitDType(z.dtype(), [&](auto tag) {
-                   using T = decltype(tag);
-                   std::fill_n(keep.mutable_data<T>() + head * z.dim(3), z.dim(3), T{});
-                 });
-                 return Mul(z, keep);
-               });
-  }
-}
 
 absl::StatusOr<std::vector<double>> LossByPosition(const ResidualModel& model, const Tensor& tokens,
                                                    const Tensor& targets,

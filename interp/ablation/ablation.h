@@ -14,10 +14,6 @@
 
 namespace residual {
 
-// Adds edits that set the output of these heads to zero ("blocks.L.attn.hook_z"): they still look
-// where they look, and move nothing.
-void ZeroHeads(const std::vector<HeadIndex>& heads, Hooks& hooks);
-
 // Mean loss in nats at each position over the rows of tokens and targets [batch, pos]; positions
 // without a target in any row are NaN. `ablated` heads are zeroed.
 absl::StatusOr<std::vector<double>> LossByPosition(const ResidualModel& model, const Tensor& tokens,

@@ -1,10 +1,12 @@
 #include "interp/heads/head_scores.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "ops/elementwise/elementwise.h"
 #include "tensor/base/random.h"
 #include "tensor/base/status_macros.h"
 
@@ -67,7 +69,22 @@ Tensor RepeatedRandomTokens(int64_t batch, int64_t n, absl::Span<const int64_t> 
   return tokens;
 }
 
-absl::StatusOr<HeadScores> ScoreHeads(const ResidualModel& model, const Tensor& tokens) {
+void ZeroHeads(const std::vector<HeadIndex>& heads, Hooks& hooks) {
+  for (const HeadIndex& index : heads) {
+    hooks.Edit(absl::StrCat("blocks.", index.layer, ".attn.hook_z"),
+               [head = index.head](absl::string_view, const Tensor& z) {
+                 Tensor keep = Tensor::Full({z.dim(2), z.dim(3)}, 1, z.dtype());
+                 VisitDType(z.dtype(), [&](auto tag) {
+                   using T = decltype(tag);
+                   std::fill_n(keep.mutable_data<T>() + head * z.dim(3), z.dim(3), T{});
+                 });
+                 return Mul(z, keep);
+               });
+  }
+}
+
+absl::StatusOr<HeadScores> ScoreHeads(const ResidualModel& model, const Tensor& tokens,
+                                      const std::vector<HeadIndex>& ablated) {
   RESIDUAL_RETURN_IF_ERROR(model.Validate({tokens}));
   const int64_t n = tokens.dim(1) / 2;
   const std::vector<double> ids = tokens.ToDoubles();
@@ -85,6 +102,7 @@ absl::StatusOr<HeadScores> ScoreHeads(const ResidualModel& model, const Tensor& 
     table->resize(layers);
   }
   Hooks hooks;
+  ZeroHeads(ablated, hooks);
   hooks.Read(kPatterns, [&](absl::string_view name, const Tensor& pattern) {
     const int layer = LayerOf(name);
     scores.induction[layer] = MeanAttentionBack(pattern, n - 1, n, 2 * n);

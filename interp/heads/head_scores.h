@@ -17,6 +17,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "models/nn/hook.h"
 #include "models/stream/residual_model.h"
 #include "tensor/core/tensor.h"
 
@@ -55,7 +56,13 @@ Tensor RepeatedRandomTokens(int64_t batch, int64_t n, absl::Span<const int64_t> 
 // The scores of every head of a model on tokens [batch, 2 n] made of two equal halves: means over
 // rows and over the positions of the second half (previous token: over all positions but the
 // first). InvalidArgument if the tokens do not fit the model or are not two equal halves.
-absl::StatusOr<HeadScores> ScoreHeads(const ResidualModel& model, const Tensor& tokens);
+// `ablated` heads are knocked out: they move nothing, as ZeroHeads says.
+absl::StatusOr<HeadScores> ScoreHeads(const ResidualModel& model, const Tensor& tokens,
+                                      const std::vector<HeadIndex>& ablated = {});
+
+// Adds edits that set the output of these heads to zero ("blocks.L.attn.hook_z"): they still look
+// where they look, and move nothing.
+void ZeroHeads(const std::vector<HeadIndex>& heads, Hooks& hooks);
 
 }  // namespace residual
 
