@@ -2,9 +2,10 @@
 // order of operations; and what is computed over all gradients before it.
 //
 // param and state: f32 or f64, of one dtype and shape, unique() (a parameter that something still
-// holds, such as a live tape, is a programming error: it would be changed under its feet).
-// grad: param's shape; f32, f64 or bf16, converted to param's dtype. Scalars are computed in double
-// and rounded to param's dtype once. Nothing is recorded on a tape.
+// holds, such as a live tape, is a programming error: it would be changed under its feet). A bf16
+// or f16 parameter has f32 state and is updated in f32 and rounded, which loses small updates:
+// train f32 parameters. grad: param's shape, any float dtype, converted to param's. Scalars are
+// computed in double and rounded to param's dtype once. Nothing is recorded on a tape.
 
 #ifndef RESIDUAL_OPS_OPTIMIZER_OPTIMIZER_H_
 #define RESIDUAL_OPS_OPTIMIZER_OPTIMIZER_H_

@@ -8,6 +8,7 @@ import tempfile
 import unittest
 
 from tests.ci import test_summary
+from tests.harness import run_cases
 
 _XML = """<?xml version="1.0" encoding="UTF-8"?>
 <testsuites tests="4" failures="1" disabled="1" errors="0" time="0.1" name="AllTests">
@@ -124,4 +125,4 @@ class TestSummaryTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    run_cases.main()
