@@ -15,13 +15,14 @@ namespace optimizer_internal {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// A vector of gradients in the type of the parameters.
+// A vector of gradients in the type of the parameters. (Not named Load: argument-dependent lookup
+// would prefer Highway's, which wants aligned memory.)
 template <class D, class T = hn::TFromD<D>>
-hn::Vec<D> Load(D d, const T* p) {
+hn::Vec<D> LoadWide(D d, const T* p) {
   return hn::LoadU(d, p);
 }
 template <class D>
-hn::Vec<D> Load(D d, const BFloat16* p) {
+hn::Vec<D> LoadWide(D d, const BFloat16* p) {
   const hn::Rebind<uint16_t, D> d16;
   const hn::RebindToUnsigned<D> d32;
   const auto bits = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(p));
@@ -37,7 +38,7 @@ void AdamVector(D d, const AdamArgs& args, int64_t i) {
   T* exp_avg = static_cast<T*>(args.exp_avg) + i;
   T* exp_avg_sq = static_cast<T*>(args.exp_avg_sq) + i;
   auto p = hn::LoadU(d, param), m = hn::LoadU(d, exp_avg), v = hn::LoadU(d, exp_avg_sq);
-  auto g = hn::Mul(Load(d, static_cast<const G*>(args.grad) + i), set(args.grad_scale));
+  auto g = hn::Mul(LoadWide(d, static_cast<const G*>(args.grad) + i), set(args.grad_scale));
   if (args.l2 != 0) g = hn::MulAdd(set(args.l2), p, g);
   p = hn::Mul(p, set(args.shrink));
   m = hn::MulAdd(set(args.one_minus_beta1), hn::Sub(g, m), m);
@@ -61,7 +62,7 @@ void SgdVector(D d, const SgdArgs& args, int64_t i) {
   const auto set = [d](double value) HWY_ATTR { return hn::Set(d, static_cast<T>(value)); };
   T* param = static_cast<T*>(args.param) + i;
   auto p = hn::LoadU(d, param);
-  auto g = hn::Mul(Load(d, static_cast<const G*>(args.grad) + i), set(args.grad_scale));
+  auto g = hn::Mul(LoadWide(d, static_cast<const G*>(args.grad) + i), set(args.grad_scale));
   if (args.l2 != 0) g = hn::MulAdd(set(args.l2), p, g);
   if (args.buffer != nullptr) {
     T* buffer = static_cast<T*>(args.buffer) + i;
@@ -122,7 +123,7 @@ hn::Vec<DD> LoadAsF64(DD d, const float* p) {
   return hn::PromoteTo(d, hn::LoadU(hn::Rebind<float, DD>(), p));
 }
 hn::Vec<DD> LoadAsF64(DD d, const BFloat16* p) {
-  return hn::PromoteTo(d, Load(hn::Rebind<float, DD>(), p));
+  return hn::PromoteTo(d, LoadWide(hn::Rebind<float, DD>(), p));
 }
 double ToF64(double x) { return x; }
 double ToF64(float x) { return x; }
