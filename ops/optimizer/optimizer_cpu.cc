@@ -30,7 +30,9 @@ hn::Vec<D> LoadWide(D d, const BFloat16* p) {
 }
 
 // The step on one vector, or with D = CappedTag<T, 1> on one element: the same operations in the
-// same order, so an element's result does not depend on where it lies.
+// same order, so an element's result does not depend on where it lies. A product that is added to
+// something must be a MulAdd: of Mul and Add the compiler makes one in whole vectors, but not in
+// single lanes.
 template <class G, class D, class T = hn::TFromD<D>>
 void AdamVector(D d, const AdamArgs& args, int64_t i) {
   const auto set = [d](double value) HWY_ATTR { return hn::Set(d, static_cast<T>(value)); };
@@ -40,7 +42,6 @@ void AdamVector(D d, const AdamArgs& args, int64_t i) {
   auto p = hn::LoadU(d, param), m = hn::LoadU(d, exp_avg), v = hn::LoadU(d, exp_avg_sq);
   auto g = hn::Mul(LoadWide(d, static_cast<const G*>(args.grad) + i), set(args.grad_scale));
   if (args.l2 != 0) g = hn::MulAdd(set(args.l2), p, g);
-  p = hn::Mul(p, set(args.shrink));
   m = hn::MulAdd(set(args.one_minus_beta1), hn::Sub(g, m), m);
   v = hn::MulAdd(hn::Mul(set(args.one_minus_beta2), g), g, hn::Mul(v, set(args.beta2)));
   hn::StoreU(m, d, exp_avg);
@@ -54,7 +55,7 @@ void AdamVector(D d, const AdamArgs& args, int64_t i) {
   }
   const auto root = hn::Div(hn::Sqrt(v), set(args.root_correction2));
   const auto update = hn::Div(hn::Mul(set(args.step_size), m), hn::Add(root, set(args.eps)));
-  hn::StoreU(hn::Sub(p, update), d, param);
+  hn::StoreU(hn::MulSub(p, set(args.shrink), update), d, param);
 }
 
 template <class G, class D, class T = hn::TFromD<D>>
@@ -68,7 +69,7 @@ void SgdVector(D d, const SgdArgs& args, int64_t i) {
     T* buffer = static_cast<T*>(args.buffer) + i;
     auto b = hn::Mul(set(args.grad_factor), g);
     if (args.buffer_factor != 0) {
-      b = hn::Add(hn::Mul(hn::LoadU(d, buffer), set(args.buffer_factor)), b);
+      b = hn::MulAdd(hn::LoadU(d, buffer), set(args.buffer_factor), b);
     }
     hn::StoreU(b, d, buffer);
     g = args.nesterov ? hn::MulAdd(set(args.momentum), b, g) : b;
