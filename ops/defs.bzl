@@ -80,4 +80,5 @@ def residual_op(name, deps = [], cuda_deps = [], test_deps = [], test_size = "sm
             srcs = ["//ops:run_once.sh"],
             args = ["$(location :%s)" % benchmark],
             data = [":" + benchmark],
+            tags = ["benchmark"],
         )
