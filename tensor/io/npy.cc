@@ -216,13 +216,13 @@ absl::StatusOr<Tensor> Parse(const MappedFile& file) {
   RESIDUAL_RETURN_IF_ERROR(file.ReadAt(begin, length, text.data()));
   RESIDUAL_ASSIGN_OR_RETURN(const NpyHeader header, LiteralParser(text).Parse());
 
-  const char order = header.descr.empty() ? '\0' : header.descr[0];
-  const std::string code = header.descr.substr(header.descr.empty() ? 0 : 1);
+  const absl::string_view descr = header.descr;
+  const absl::string_view order = descr.substr(0, 1), code = descr.substr(order.size());
   const NpyDType* dtype =
       std::find_if(std::begin(kDTypes), std::end(kDTypes),
                    [&](const NpyDType& candidate) { return code == candidate.code; });
-  if (dtype == std::end(kDTypes) ||
-      (order != '<' && order != '>' && order != '|' && order != '=')) {
+  if (dtype == std::end(kDTypes) || absl::string_view("<>|=").find(order) == order.npos ||
+      order.empty()) {
     return absl::UnimplementedError(absl::StrCat(
         "the dtype '", absl::CHexEscape(header.descr), "' is not supported, expected one of ",
         absl::StrJoin(kDTypes, " ", [](std::string* out, const NpyDType& known) {
@@ -248,7 +248,7 @@ absl::StatusOr<Tensor> Parse(const MappedFile& file) {
                                  : absl::InvalidArgumentError(message);
   }
 
-  const bool swap = order == '>' && element > 1;
+  const bool swap = order == ">" && element > 1;
   Tensor result;
   if (!swap && !header.fortran_order && dtype->widened_from == 0) {
     result = Tensor::Uninitialized(shape, dtype->dtype);

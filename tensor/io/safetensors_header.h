@@ -1,5 +1,4 @@
-// The header of a safetensors file: text in, checked entries out. No file is needed, so it is what
-// the fuzzer and the tests of hostile headers drive.
+// The header of a safetensors file: text in, checked entries out.
 
 #ifndef RESIDUAL_TENSOR_IO_SAFETENSORS_HEADER_H_
 #define RESIDUAL_TENSOR_IO_SAFETENSORS_HEADER_H_
@@ -21,10 +20,9 @@ namespace safetensors_internal {
 struct FormatDType {
   const char* name;
   int bits;
-  // What it is read as; width: bytes of an unsigned integer that is widened, 0 for the others.
   bool readable;
-  DType dtype;
-  size_t widened_from;
+  DType dtype;          // what it is read as
+  size_t widened_from;  // bytes of an unsigned integer no Tensor has; 0 for the others
 };
 
 // In the order by which the reference library sorts, which is that of the format's list.
