@@ -9,6 +9,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "nlohmann/json.hpp"
 #include "tensor/base/check.h"
 #include "tensor/base/status_macros.h"
@@ -18,6 +19,11 @@ namespace safetensors_internal {
 namespace {
 
 using nlohmann::json;
+
+// On one line, in ASCII.
+std::string Printable(absl::string_view text) {
+  return absl::StrReplaceAll(absl::CHexEscape(text), {{"\\'", "'"}, {"\\\"", "\""}});
+}
 
 // Fields that are not ours may hold anything, this deep.
 constexpr int kMaxIgnoredDepth = 64;
@@ -166,7 +172,7 @@ class HeaderReader : public json::json_sax_t {
     if (column != what.npos && colon != what.npos) what.remove_prefix(colon + 2);
     status = absl::InvalidArgumentError(absl::StrCat(
         "the header is no valid JSON at byte ", 8 + (position > 0 ? position - 1 : 0), ": ",
-        absl::CHexEscape(what.substr(0, kLongest)), what.size() > kLongest ? "..." : ""));
+        Printable(what.substr(0, kLongest)), what.size() > kLongest ? "..." : ""));
     return false;
   }
 
@@ -374,8 +380,8 @@ const FormatDType& FormatDTypeOf(DType dtype) {
 
 std::string Quoted(absl::string_view name) {
   constexpr size_t kLongest = 100;
-  const std::string escaped = absl::CHexEscape(name.substr(0, kLongest));
-  return absl::StrCat("'", escaped, name.size() > kLongest ? "...'" : "'");
+  return absl::StrCat("'", Printable(name.substr(0, kLongest)),
+                      name.size() > kLongest ? "...'" : "'");
 }
 
 absl::StatusOr<Header> ParseHeader(absl::string_view text, uint64_t data_bytes) {
