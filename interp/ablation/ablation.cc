@@ -13,8 +13,11 @@ namespace residual {
 
 absl::StatusOr<std::vector<double>> LossByPosition(const ResidualModel& model, const Tensor& tokens,
                                                    const Tensor& targets,
-                                                   const std::vector<HeadIndex>& ablated) {
+                                                   const std::vector<HeadIndex>& ablated,
+                                                   const std::vector<Tensor>& frozen) {
+  RESIDUAL_RETURN_IF_ERROR(CheckHeads(model, ablated));
   Hooks hooks;
+  FreezePatterns(frozen, hooks);
   ZeroHeads(ablated, hooks);
   RESIDUAL_ASSIGN_OR_RETURN(const Tensor logits, model.Run({tokens}, &hooks));
   CrossEntropyOptions options;

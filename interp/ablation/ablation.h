@@ -15,10 +15,17 @@
 namespace residual {
 
 // Mean loss in nats at each position over the rows of tokens and targets [batch, pos]; positions
-// without a target in any row are NaN. `ablated` heads are zeroed.
+// without a target in any row are NaN. `ablated` heads are zeroed. InvalidArgument for tokens or
+// heads that do not fit the model.
+//
+// Without `frozen` the heads above see the changed stream and may look elsewhere: all that depends
+// on the head is gone. With `frozen`, the patterns ReadPatterns gives for these tokens, every other
+// head looks where it looked in the intact model, so that what is missing is what the head itself
+// writes: the pattern-preserving ablation of Olsson et al. 2022.
 absl::StatusOr<std::vector<double>> LossByPosition(const ResidualModel& model, const Tensor& tokens,
                                                    const Tensor& targets,
-                                                   const std::vector<HeadIndex>& ablated = {});
+                                                   const std::vector<HeadIndex>& ablated = {},
+                                                   const std::vector<Tensor>& frozen = {});
 
 // In-context learning score (Olsson et al. 2022; there loss[500] - loss[50] of 512): mean loss in
 // the last eighth of the context minus mean loss between its 16th and its eighth part. Negative:

@@ -5,6 +5,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 
 namespace residual {
 namespace {
@@ -35,47 +36,75 @@ class Weights {
   absl::flat_hash_map<std::string, Tensor> values_;
 };
 
-// What the norm before a read does to a weight [d_model, n]: diag(gain) W, and for a norm that
-// centres, the component along the ones vector taken out (it is never read).
-Eigen::MatrixXd FoldNorm(Eigen::MatrixXd weight, const Tensor& gain, bool centres) {
-  if (gain.defined()) {
-    const std::vector<double> w = gain.ToDoubles();
-    weight = Eigen::Map<const Eigen::VectorXd>(w.data(), w.size()).asDiagonal() * weight;
-  }
-  if (centres) weight.rowwise() -= weight.colwise().mean();
+// What the norm before a read does to the weight [d_model, n] that reads.
+Eigen::MatrixXd Fold(const Norm& norm, Eigen::MatrixXd weight) {
+  if (norm.kind() == NormKind::kNone) return weight;
+  const std::vector<double> gain = norm.w().ToDoubles();
+  weight = Eigen::Map<const Eigen::VectorXd>(gain.data(), gain.size()).asDiagonal() * weight;
+  if (norm.kind() == NormKind::kLayerNorm) weight.rowwise() -= weight.colwise().mean();
   return weight;
+}
+
+// True if every reader of the stream subtracts its mean.
+bool EveryReaderCentres(const ResidualModel& model) {
+  bool centres = model.ln_final().kind() == NormKind::kLayerNorm;
+  for (int layer = 0; layer < model.n_layers(); ++layer) {
+    const Block& block = model.block(layer);
+    centres &= block.placement() == NormPlacement::kPre;
+    for (const Branch& branch : block.branches()) {
+      centres &= branch.norm.kind() == NormKind::kLayerNorm;
+    }
+  }
+  return centres;
+}
+
+const Branch* AttentionOf(const Block& block) {
+  for (const Branch& branch : block.branches()) {
+    if (absl::string_view(branch.name) == "attn") return &branch;
+  }
+  return nullptr;
 }
 
 }  // namespace
 
-absl::StatusOr<HeadCircuits> ReadHeadCircuits(const ResidualModel& model) {
+absl::StatusOr<HeadCircuits> ReadHeadCircuits(const ResidualModel& model, bool process_weights) {
   const Weights weights(model);
   const int64_t d_model = model.d_model();
+  const bool centre = process_weights && EveryReaderCentres(model);
   HeadCircuits circuits;
   bool any = false;
   for (int layer = 0; layer < model.n_layers(); ++layer) {
     auto& heads = circuits.heads.emplace_back();
-    const std::string block = absl::StrCat("blocks.", layer, ".");
-    const Tensor W_Q = weights.Find(block + "attn.W_Q"), W_K = weights.Find(block + "attn.W_K"),
-                 W_V = weights.Find(block + "attn.W_V"), W_O = weights.Find(block + "attn.W_O");
-    if (!W_Q.defined()) continue;
+    const std::string attn = absl::StrCat("blocks.", layer, ".attn.");
+    const Tensor W_Q = weights.Find(attn + "W_Q"), W_K = weights.Find(attn + "W_K"),
+                 W_V = weights.Find(attn + "W_V"), W_O = weights.Find(attn + "W_O");
+    const Branch* branch = AttentionOf(model.block(layer));
+    if (branch == nullptr || !W_Q.defined()) continue;
     any = true;
-    const Tensor gain = weights.Find(block + "ln1.w");
-    const bool centres = weights.Find(block + "ln1.b").defined();
+    const bool fold = process_weights && model.block(layer).placement() == NormPlacement::kPre;
+    auto read = [&](const Tensor& weight, int64_t head) {
+      Eigen::MatrixXd matrix = ToMatrix(weight.Row(head), d_model);
+      return fold ? Fold(branch->norm, std::move(matrix)) : matrix;
+    };
     const int64_t n_heads = W_Q.dim(0), group = n_heads / W_K.dim(0);
     for (int64_t h = 0; h < n_heads; ++h) {
       HeadCircuits::Head head;
-      head.W_Q = FoldNorm(ToMatrix(W_Q.Row(h), d_model), gain, centres);
-      head.W_K = FoldNorm(ToMatrix(W_K.Row(h / group), d_model), gain, centres);
-      head.W_V = FoldNorm(ToMatrix(W_V.Row(h / group), d_model), gain, centres);
+      head.W_Q = read(W_Q, h);
+      head.W_K = read(W_K, h / group);
+      head.W_V = read(W_V, h / group);
       head.W_O = ToMatrix(W_O.Row(h), W_O.dim(1));
+      if (centre) head.W_O.colwise() -= head.W_O.rowwise().mean();
       heads.push_back(std::move(head));
     }
   }
   if (!any) return absl::NotFoundError("the model has no attention heads (blocks.*.attn.W_Q)");
   circuits.W_E = ToMatrix(model.embed().W_E(), model.d_vocab());
-  circuits.W_U = FoldNorm(ToMatrix(model.UnembedMatrix(), d_model), weights.Find("ln_final.w"),
-                          weights.Find("ln_final.b").defined());
+  circuits.W_U = ToMatrix(model.UnembedMatrix(), d_model);
+  if (centre) circuits.W_E.colwise() -= circuits.W_E.rowwise().mean();
+  if (process_weights) {
+    circuits.W_U = Fold(model.ln_final(), std::move(circuits.W_U));
+    circuits.W_U.colwise() -= circuits.W_U.rowwise().mean();
+  }
   return circuits;
 }
 

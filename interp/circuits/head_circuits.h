@@ -4,8 +4,12 @@
 // moves x_j W_V W_O to position i.
 //   QK = W_Q W_K^T   which position is attended to
 //   OV = W_V W_O     what is moved
-// A norm's gain is part of what a head reads, so it is folded into W_Q, W_K and W_V, and that of
-// the final norm into W_U; centring is folded where the norm centres.
+// A norm's gain is part of what a head reads. Processed weights have it folded in, as
+// TransformerLens folds it: diag(gain) W for W_Q, W_K, W_V and, of the final norm, W_U; where a
+// norm subtracts the mean, so does the weight that reads behind it. What no reader can see is taken
+// out: the mean over d_model of W_E and W_O where every reader centres, the mean over the
+// vocabulary of W_U (it moves all logits alike). Norms that stand behind the sum (post-norm) belong
+// to no read and are not folded.
 
 #ifndef RESIDUAL_INTERP_CIRCUITS_HEAD_CIRCUITS_H_
 #define RESIDUAL_INTERP_CIRCUITS_HEAD_CIRCUITS_H_
@@ -21,7 +25,7 @@
 namespace residual {
 
 struct HeadCircuits {
-  // Folded, double. [layer][head]; a layer without attention has none.
+  // [layer][head]; a layer without attention has none.
   struct Head {
     Eigen::MatrixXd W_Q, W_K, W_V;  // [d_model, d_head]
     Eigen::MatrixXd W_O;            // [d_head, d_model]
@@ -30,7 +34,7 @@ struct HeadCircuits {
   };
   std::vector<std::vector<Head>> heads;
   Eigen::MatrixXd W_E;  // [d_vocab, d_model]
-  Eigen::MatrixXd W_U;  // [d_model, d_vocab], the final norm folded in
+  Eigen::MatrixXd W_U;  // [d_model, d_vocab]
 
   // W_E OV W_U: what attending to a token does to the logits of every token.
   FactoredMatrix FullOV(const Head& head) const { return head.OV().TimesLeft(W_E).TimesRight(W_U); }
@@ -40,11 +44,12 @@ struct HeadCircuits {
   }
 };
 
-// Reads "blocks.L.attn.W_Q|W_K|W_V|W_O", "blocks.L.ln1.w", "embed.W_E", ... of a model. With
-// grouped queries a head gets its group's key and value. NotFound if no layer has attention.
-absl::StatusOr<HeadCircuits> ReadHeadCircuits(const ResidualModel& model);
+// Reads "blocks.L.attn.W_Q|W_K|W_V|W_O" and the norms before them. With grouped queries a head gets
+// its group's key and value. NotFound if no layer has attention.
+absl::StatusOr<HeadCircuits> ReadHeadCircuits(const ResidualModel& model,
+                                              bool process_weights = true);
 
-// copying[l][h] of W_E OV W_U.
+// [layer][head]: the copying score of W_E OV W_U, the eigenvalues by the factors' small side.
 HeadTable OvCopyingScores(const HeadCircuits& circuits);
 
 // How much the input of one side of each later head is what an earlier head wrote:

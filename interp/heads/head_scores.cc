@@ -6,6 +6,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "models/nn/module.h"
 #include "ops/elementwise/elementwise.h"
 #include "tensor/base/random.h"
 #include "tensor/base/status_macros.h"
@@ -13,7 +14,7 @@
 namespace residual {
 namespace {
 
-constexpr char kPatterns[] = "blocks.*.hook_pattern";
+constexpr char kPatterns[] = "blocks.*.attn.hook_pattern";
 
 // 3 from "blocks.3.attn.hook_pattern".
 int LayerOf(absl::string_view name) {
@@ -73,6 +74,8 @@ void ZeroHeads(const std::vector<HeadIndex>& heads, Hooks& hooks) {
   for (const HeadIndex& index : heads) {
     hooks.Edit(absl::StrCat("blocks.", index.layer, ".attn.hook_z"),
                [head = index.head](absl::string_view, const Tensor& z) {
+                 RESIDUAL_CHECK(0 <= head && head < z.dim(2))
+                     << "head " << head << " of " << z.ToString();
                  Tensor keep = Tensor::Full({z.dim(2), z.dim(3)}, 1, z.dtype());
                  VisitDType(z.dtype(), [&](auto tag) {
                    using T = decltype(tag);
@@ -83,33 +86,86 @@ void ZeroHeads(const std::vector<HeadIndex>& heads, Hooks& hooks) {
   }
 }
 
+void FreezePatterns(const std::vector<Tensor>& patterns, Hooks& hooks) {
+  for (size_t layer = 0; layer < patterns.size(); ++layer) {
+    if (!patterns[layer].defined()) continue;
+    hooks.Edit(absl::StrCat("blocks.", layer, ".attn.hook_pattern"),
+               [pattern = patterns[layer]](absl::string_view, const Tensor&) { return pattern; });
+  }
+}
+
+std::vector<int64_t> HeadsPerLayer(const ResidualModel& model) {
+  std::vector<int64_t> heads(model.n_layers(), 0);
+  for (const Parameter& parameter : Parameters(const_cast<ResidualModel&>(model))) {
+    if (GlobMatches("blocks.*.attn.W_Q", parameter.name)) {
+      heads[LayerOf(parameter.name)] = DiskShape(parameter)[0];
+    }
+  }
+  return heads;
+}
+
+absl::Status CheckHeads(const ResidualModel& model, const std::vector<HeadIndex>& heads) {
+  const std::vector<int64_t> per_layer = HeadsPerLayer(model);
+  for (const HeadIndex& index : heads) {
+    if (index.layer < 0 || index.layer >= model.n_layers()) {
+      return absl::InvalidArgumentError(absl::StrCat("the model has no head ", HeadName(index),
+                                                     ": it has ", model.n_layers(), " layers"));
+    }
+    if (index.head < 0 || index.head >= per_layer[index.layer]) {
+      return absl::InvalidArgumentError(absl::StrCat("the model has no head ", HeadName(index),
+                                                     ": layer ", index.layer, " has ",
+                                                     per_layer[index.layer], " heads"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::string HeadName(const HeadIndex& head) {
+  return absl::StrCat("L", head.layer, "H", head.head);
+}
+
+absl::StatusOr<std::vector<Tensor>> ReadPatterns(const ResidualModel& model, const Tensor& tokens,
+                                                 const std::vector<HeadIndex>& ablated) {
+  RESIDUAL_RETURN_IF_ERROR(CheckHeads(model, ablated));
+  std::vector<Tensor> patterns(model.n_layers());
+  Hooks hooks;
+  ZeroHeads(ablated, hooks);
+  hooks.Read(kPatterns, [&](absl::string_view name, const Tensor& pattern) {
+    patterns[LayerOf(name)] = pattern;
+  });
+  RESIDUAL_RETURN_IF_ERROR(model.Run({tokens}, &hooks).status());
+  return patterns;
+}
+
 absl::StatusOr<HeadScores> ScoreHeads(const ResidualModel& model, const Tensor& tokens,
                                       const std::vector<HeadIndex>& ablated) {
   RESIDUAL_RETURN_IF_ERROR(model.Validate({tokens}));
   const int64_t n = tokens.dim(1) / 2;
+  if (n < 2 || tokens.dim(1) != 2 * n) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the tokens are ", tokens.ToString(),
+                     ", expected a passage of at least two tokens repeated once: [batch, 2 n]"));
+  }
   const std::vector<double> ids = tokens.ToDoubles();
   for (int64_t b = 0; b < tokens.dim(0); ++b) {
-    for (int64_t i = 0; i < n; ++i) {
-      if (tokens.dim(1) != 2 * n || ids[b * 2 * n + i] != ids[b * 2 * n + n + i]) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "row ", b, " of the tokens ", tokens.ToString(), " is not a passage repeated once"));
-      }
+    const auto first = ids.begin() + b * 2 * n;
+    if (!std::equal(first, first + n, first + n)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "row ", b, " of the tokens ", tokens.ToString(), " is not a passage repeated once"));
     }
   }
+  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<Tensor> patterns,
+                            ReadPatterns(model, tokens, ablated));
   HeadScores scores;
-  const size_t layers = model.n_layers();
-  for (HeadTable* table : {&scores.induction, &scores.previous_token, &scores.duplicate_token}) {
-    table->resize(layers);
+  for (const Tensor& pattern : patterns) {
+    auto mean = [&](int64_t back, int64_t first) {
+      return pattern.defined() ? MeanAttentionBack(pattern, back, first, 2 * n)
+                               : std::vector<double>();
+    };
+    scores.induction.push_back(mean(n - 1, n));
+    scores.duplicate_token.push_back(mean(n, n));
+    scores.previous_token.push_back(mean(1, 1));
   }
-  Hooks hooks;
-  ZeroHeads(ablated, hooks);
-  hooks.Read(kPatterns, [&](absl::string_view name, const Tensor& pattern) {
-    const int layer = LayerOf(name);
-    scores.induction[layer] = MeanAttentionBack(pattern, n - 1, n, 2 * n);
-    scores.duplicate_token[layer] = MeanAttentionBack(pattern, n, n, 2 * n);
-    scores.previous_token[layer] = MeanAttentionBack(pattern, 1, 1, 2 * n);
-  });
-  RESIDUAL_RETURN_IF_ERROR(model.Run({tokens}, &hooks).status());
   return scores;
 }
 

@@ -13,8 +13,10 @@
 #define RESIDUAL_INTERP_HEADS_HEAD_SCORES_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "models/nn/hook.h"
@@ -53,16 +55,34 @@ BestHead Best(const HeadTable& table);
 Tensor RepeatedRandomTokens(int64_t batch, int64_t n, absl::Span<const int64_t> vocabulary,
                             uint64_t seed);
 
-// The scores of every head of a model on tokens [batch, 2 n] made of two equal halves: means over
-// rows and over the positions of the second half (previous token: over all positions but the
-// first). InvalidArgument if the tokens do not fit the model or are not two equal halves.
-// `ablated` heads are knocked out: they move nothing, as ZeroHeads says.
+// The attention patterns of every layer on tokens [batch, pos]: [batch, n_heads, query, key] each,
+// undefined for a layer without attention. NotFound if no layer has any. `ablated` heads are
+// knocked out: they move nothing, as ZeroHeads says.
+absl::StatusOr<std::vector<Tensor>> ReadPatterns(const ResidualModel& model, const Tensor& tokens,
+                                                 const std::vector<HeadIndex>& ablated = {});
+
+// The scores of every head of a model on tokens [batch, 2 n], n >= 2, made of two equal halves:
+// means over rows and over the positions of the second half (previous token: over all positions
+// but the first). InvalidArgument if the tokens do not fit the model or are not two equal halves.
 absl::StatusOr<HeadScores> ScoreHeads(const ResidualModel& model, const Tensor& tokens,
                                       const std::vector<HeadIndex>& ablated = {});
 
 // Adds edits that set the output of these heads to zero ("blocks.L.attn.hook_z"): they still look
 // where they look, and move nothing.
 void ZeroHeads(const std::vector<HeadIndex>& heads, Hooks& hooks);
+
+// Adds edits that make every head look where it looked in a run before: patterns of ReadPatterns,
+// on the same tokens.
+void FreezePatterns(const std::vector<Tensor>& patterns, Hooks& hooks);
+
+// The number of attention heads of each layer; 0 where a layer has none.
+std::vector<int64_t> HeadsPerLayer(const ResidualModel& model);
+
+// InvalidArgument names the first head that the model does not have.
+absl::Status CheckHeads(const ResidualModel& model, const std::vector<HeadIndex>& heads);
+
+// "L1H3".
+std::string HeadName(const HeadIndex& head);
 
 }  // namespace residual
 
