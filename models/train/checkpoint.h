@@ -4,12 +4,16 @@
 // sizes and checksums written last, then one rename. What has the name "checkpoint-N" is complete,
 // or the disk lied, and then the manifest shows it and the one before is taken. The newest two are
 // kept. A run that is killed loses the steps since its last checkpoint and nothing else.
+//
+// manifest.json: {"format": 1, "step": N, "files": [{"name": "model.safetensors", "bytes": 1234,
+// "crc32": "cbf43926"}, ...]}, the checksum that of zlib.
 
 #ifndef RESIDUAL_MODELS_TRAIN_CHECKPOINT_H_
 #define RESIDUAL_MODELS_TRAIN_CHECKPOINT_H_
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,11 +32,13 @@ struct CheckpointFile {
 class CheckpointStore {
  public:
   // `folder` is made if it does not exist; temporaries that a killed run left are removed. Errors
-  // name the folder and what the system said.
+  // name the folder and what the system said. FailedPrecondition while another store, of any
+  // process, has the folder open: two runs would remove each other's checkpoints.
   static absl::StatusOr<CheckpointStore> Open(std::string folder);
 
-  // Writes checkpoint-`step` and removes all but the newest two. On an error nothing that was
-  // there before is touched.
+  // Writes checkpoint-`step`, then removes all but it and the newest before it; those of later
+  // steps go too, for a run that writes this step has passed them over. On an error nothing that
+  // was there before is touched.
   absl::Status Write(int64_t step, const std::vector<CheckpointFile>& files) const;
 
   struct Found {
@@ -51,10 +57,13 @@ class CheckpointStore {
   const std::string& folder() const { return folder_; }
 
  private:
-  explicit CheckpointStore(std::string folder) : folder_(std::move(folder)) {}
-  std::vector<int64_t> Steps() const;  // of the complete ones, falling
+  CheckpointStore(std::string folder, std::shared_ptr<const void> lock)
+      : folder_(std::move(folder)), lock_(std::move(lock)) {}
+  std::string PathOf(int64_t step) const;
+  absl::StatusOr<std::vector<int64_t>> Steps() const;  // of the complete ones, falling
 
   std::string folder_;
+  std::shared_ptr<const void> lock_;  // held with the folder
 };
 
 }  // namespace residual
