@@ -92,7 +92,7 @@ void AttentionMixer::Describe(Visitor& v) {
     v.Param("b_V", b_V_, {c.n_kv_heads, c.d_head}, Init::Zeros(), ParamOptions::NoDecay());
     v.Param("b_O", b_O_, {c.d_model}, Init::Zeros(), ParamOptions::NoDecay());
   }
-  v.Hooks({kQ, kK, kV});
+  v.Hooks({kQIn, kKIn, kVIn, kQ, kK, kV});
   if (c.rotary_dim > 0) v.Hooks({kRotQ, kRotK});
   v.Hooks({kScores, kPattern, kZ, kResult});
 }
@@ -103,9 +103,9 @@ Tensor AttentionMixer::Forward(const Tensor& x, const MixerContext& context, Mix
   const Tensor& rows = context.query_key_positions;
   const Tensor qk_input = rows.defined() ? Add(x, rows) : x;
 
-  Tensor q = hook(kQ, ProjectHeads(qk_input, W_Q_, b_Q_));
-  Tensor k = hook(kK, ProjectHeads(qk_input, W_K_, b_K_));
-  Tensor v = hook(kV, ProjectHeads(x, W_V_, b_V_));
+  Tensor q = hook(kQ, ProjectHeads(hook(kQIn, qk_input), W_Q_, b_Q_));
+  Tensor k = hook(kK, ProjectHeads(hook(kKIn, qk_input), W_K_, b_K_));
+  Tensor v = hook(kV, ProjectHeads(hook(kVIn, x), W_V_, b_V_));
   if (config_.rotary_dim > 0) {
     RotaryOptions rotary;
     rotary.rotary_dim = config_.rotary_dim;

@@ -51,6 +51,11 @@ class KvState : public MixerState {
 
 class AttentionMixer : public Mixer {
  public:
+  // What the queries, keys and values are each made of, positions added where they are (an edit of
+  // one leaves the others).
+  static constexpr HookPoint kQIn{"q.hook_in", "[batch, pos, d_model]"};
+  static constexpr HookPoint kKIn{"k.hook_in", "[batch, pos, d_model]"};
+  static constexpr HookPoint kVIn{"v.hook_in", "[batch, pos, d_model]"};
   static constexpr HookPoint kQ{"hook_q", "[batch, pos, n_heads, d_head]"};
   static constexpr HookPoint kK{"hook_k", "[batch, pos, n_kv_heads, d_head]"};
   static constexpr HookPoint kV{"hook_v", "[batch, pos, n_kv_heads, d_head]"};

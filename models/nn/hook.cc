@@ -20,16 +20,22 @@ struct Alias {
   const char* declared;
 };
 constexpr Alias kBlockAliases[] = {
-    {"hook_in", "hook_resid_pre"},        {"hook_out", "hook_resid_post"},
-    {"ln1.hook_in", "hook_resid_pre"},    {"ln2.hook_in", "hook_resid_mid"},
-    {"attn.q.hook_out", "attn.hook_q"},   {"attn.k.hook_out", "attn.hook_k"},
-    {"attn.v.hook_out", "attn.hook_v"},   {"attn.o.hook_in", "attn.hook_z"},
-    {"attn.o.hook_out", "hook_attn_out"}, {"attn.hook_out", "hook_attn_out"},
-    {"attn.hook_in", "ln1.hook_out"},     {"attn.q.hook_in", "ln1.hook_out"},
-    {"attn.k.hook_in", "ln1.hook_out"},   {"attn.v.hook_in", "ln1.hook_out"},
-    {"mlp.hook_in", "ln2.hook_out"},      {"mlp.in.hook_in", "ln2.hook_out"},
-    {"mlp.in.hook_out", "mlp.hook_pre"},  {"mlp.out.hook_in", "mlp.hook_post"},
-    {"mlp.out.hook_out", "hook_mlp_out"}, {"mlp.hook_out", "hook_mlp_out"},
+    {"hook_in", "hook_resid_pre"},
+    {"hook_out", "hook_resid_post"},
+    {"attn.q.hook_out", "attn.hook_q"},
+    {"attn.k.hook_out", "attn.hook_k"},
+    {"attn.v.hook_out", "attn.hook_v"},
+    {"attn.o.hook_in", "attn.hook_z"},
+    {"attn.o.hook_out", "hook_attn_out"},
+    {"attn.hook_out", "hook_attn_out"},
+    {"attn.hook_hidden_states", "hook_attn_out"},
+    {"attn.hook_in", "ln1.hook_out"},
+    {"mlp.hook_in", "ln2.hook_out"},
+    {"mlp.in.hook_in", "ln2.hook_out"},
+    {"mlp.in.hook_out", "mlp.hook_pre"},
+    {"mlp.out.hook_in", "mlp.hook_post"},
+    {"mlp.out.hook_out", "hook_mlp_out"},
+    {"mlp.hook_out", "hook_mlp_out"},
 };
 constexpr Alias kModelAliases[] = {
     {"embed.hook_out", "hook_embed"},

@@ -70,36 +70,40 @@ int64_t CountParameters(const Module& module) {
 }
 
 void Initialize(Module& module, uint64_t seed, DType dtype) {
-  for (Parameter& parameter : Parameters(module)) {
-    Tensor value = Tensor::Zeros(parameter.shape, kF64);
-    double* data = value.mutable_data<double>();
-    const uint64_t stream = RandomStream(parameter.name.c_str());
-    const Philox random(seed, stream);
-    const Init& init = parameter.init;
-    switch (init.kind) {
-      case Init::kZeros:
-        break;
-      case Init::kOnes:
-        std::fill_n(data, value.elements(), 1.0);
-        break;
-      case Init::kNormal:
-        ParallelFor(value.elements(), kInitGrain, [&](int64_t begin, int64_t end) {
-          for (int64_t i = begin; i < end; ++i) data[i] = init.scale * random.Normal(i);
-        });
-        break;
-      case Init::kUniform:
-        ParallelFor(value.elements(), kInitGrain, [&](int64_t begin, int64_t end) {
-          for (int64_t i = begin; i < end; ++i) {
-            data[i] = init.scale * (2 * random.UniformDouble(i) - 1);
-          }
-        });
-        break;
-      case Init::kCustom:
-        init.fill(value, seed, stream);
-        break;
-    }
-    *parameter.value = ConvertTo(value, dtype);
+  for (const Parameter& parameter : Parameters(module)) {
+    InitializeParameter(parameter, seed, dtype);
   }
+}
+
+void InitializeParameter(const Parameter& parameter, uint64_t seed, DType dtype) {
+  Tensor value = Tensor::Zeros(parameter.shape, kF64);
+  double* data = value.mutable_data<double>();
+  const uint64_t stream = RandomStream(parameter.name.c_str());
+  const Philox random(seed, stream);
+  const Init& init = parameter.init;
+  switch (init.kind) {
+    case Init::kZeros:
+      break;
+    case Init::kOnes:
+      std::fill_n(data, value.elements(), 1.0);
+      break;
+    case Init::kNormal:
+      ParallelFor(value.elements(), kInitGrain, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) data[i] = init.scale * random.Normal(i);
+      });
+      break;
+    case Init::kUniform:
+      ParallelFor(value.elements(), kInitGrain, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          data[i] = init.scale * (2 * random.UniformDouble(i) - 1);
+        }
+      });
+      break;
+    case Init::kCustom:
+      init.fill(value, seed, stream);
+      break;
+  }
+  *parameter.value = ConvertTo(value, dtype);
 }
 
 void ConvertParameters(Module& module, DType dtype) {

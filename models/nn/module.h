@@ -113,6 +113,7 @@ int64_t CountParameters(const Module& module);
 
 // Gives every parameter its initial value, a pure function of the seed and the parameter's name.
 void Initialize(Module& module, uint64_t seed, DType dtype = kF32);
+void InitializeParameter(const Parameter& parameter, uint64_t seed, DType dtype = kF32);
 
 // Converts every parameter (f64 for gradient checks and reference runs, bf16 for decoding).
 void ConvertParameters(Module& module, DType dtype);

@@ -12,11 +12,12 @@ void Norm::Describe(Visitor& v) {
   if (kind_ == NormKind::kLayerNorm) {
     v.Param("b", b_, {d_model_}, Init::Zeros(), ParamOptions::NoDecay());
   }
-  v.Hooks({kScale, kNormalized, kOut});
+  v.Hooks({kIn, kScale, kNormalized, kOut});
 }
 
-Tensor Norm::Forward(const Tensor& x, const Scope& hook) const {
-  if (kind_ == NormKind::kNone) return x;
+Tensor Norm::Forward(const Tensor& input, const Scope& hook) const {
+  if (kind_ == NormKind::kNone) return input;
+  const Tensor x = hook(kIn, input);
   const bool layer_norm = kind_ == NormKind::kLayerNorm;
   if (!hook.Wants(kScale, kNormalized)) {
     return hook(kOut, layer_norm ? LayerNorm(x, w_, b_, eps_) : RmsNorm(x, w_, eps_));

@@ -17,6 +17,8 @@ enum class NormKind { kNone, kLayerNorm, kRmsNorm };
 // RMSNorm (Zhang and Sennrich 2019): y = x / sqrt(mean(x^2) + eps) * w.
 class Norm : public Module {
  public:
+  // What the norm reads: an edit changes that and not the stream.
+  static constexpr HookPoint kIn{"hook_in", "[batch, pos, d_model]"};
   // x / scale before gain and bias, as TransformerLens 4 has it; the scale is the denominator.
   static constexpr HookPoint kScale{"hook_scale", "[batch, pos, 1]"};
   static constexpr HookPoint kNormalized{"hook_normalized", "[batch, pos, d_model]"};
@@ -27,8 +29,8 @@ class Norm : public Module {
 
   void Describe(Visitor& v) override;
 
-  // x: [batch, pos, d_model]. kNone gives x itself and fires nothing.
-  Tensor Forward(const Tensor& x, const Scope& hook) const;
+  // input: [batch, pos, d_model]. kNone gives the input itself and fires nothing.
+  Tensor Forward(const Tensor& input, const Scope& hook) const;
 
   NormKind kind() const { return kind_; }
   double eps() const { return eps_; }

@@ -19,10 +19,12 @@ struct ActivationEntry {
 // The first name of an activation is the one written. "gelu" is the exact one (erf) in Hugging
 // Face's naming; "gelu_new" and "gelu_pytorch_tanh" are the tanh form.
 constexpr ActivationEntry kActivations[] = {
-    {"gelu_new", Activation::kGeluTanh}, {"gelu", Activation::kGelu},
-    {"relu", Activation::kRelu},         {"silu", Activation::kSilu},
-    {"swish", Activation::kSilu},        {"gelu_pytorch_tanh", Activation::kGeluTanh},
-    {"tanh", Activation::kTanh},         {"sigmoid", Activation::kSigmoid},
+    {"gelu_new", Activation::kGeluTanh},  {"gelu", Activation::kGelu},
+    {"relu", Activation::kRelu},          {"silu", Activation::kSilu},
+    {"swish", Activation::kSilu},         {"gelu_pytorch_tanh", Activation::kGeluTanh},
+    {"gelu_fast", Activation::kGeluTanh}, {"gelu_accurate", Activation::kGeluTanh},
+    {"gelu_python", Activation::kGelu},   {"tanh", Activation::kTanh},
+    {"sigmoid", Activation::kSigmoid},
 };
 
 struct PositionsEntry {
@@ -94,12 +96,12 @@ std::vector<std::string> PositionsNames() {
 }
 
 absl::Status ValidateTransformerConfig(const TransformerConfig& c) {
-  constexpr int64_t kMaxWidth = 1 << 20, kMaxLayers = 1 << 12;
-  RESIDUAL_RETURN_IF_ERROR(CheckRange("d_model", c.d_model, 1, kMaxWidth));
-  RESIDUAL_RETURN_IF_ERROR(CheckRange("d_vocab", c.d_vocab, 1, int64_t{1} << 26));
-  RESIDUAL_RETURN_IF_ERROR(CheckRange("n_ctx", c.n_ctx, 1, int64_t{1} << 26));
+  using C = TransformerConfig;
+  RESIDUAL_RETURN_IF_ERROR(CheckRange("d_model", c.d_model, 1, C::kMaxWidth));
+  RESIDUAL_RETURN_IF_ERROR(CheckRange("d_vocab", c.d_vocab, 1, C::kMaxVocabulary));
+  RESIDUAL_RETURN_IF_ERROR(CheckRange("n_ctx", c.n_ctx, 1, C::kMaxContext));
   RESIDUAL_RETURN_IF_ERROR(
-      CheckRange("n_layers", static_cast<int64_t>(c.blocks.size()), 0, kMaxLayers));
+      CheckRange("n_layers", static_cast<int64_t>(c.blocks.size()), 0, C::kMaxLayers));
   bool attention = false, mlp = false;
   for (const auto& mixers : c.blocks) {
     if (mixers.empty()) return absl::InvalidArgumentError("'blocks' has a block without a mixer");
@@ -118,9 +120,9 @@ absl::Status ValidateTransformerConfig(const TransformerConfig& c) {
     }
   }
   if (attention) {
-    RESIDUAL_RETURN_IF_ERROR(CheckRange("n_heads", c.n_heads, 1, kMaxWidth));
-    RESIDUAL_RETURN_IF_ERROR(CheckRange("d_head", c.d_head, 1, kMaxWidth));
-    RESIDUAL_RETURN_IF_ERROR(CheckRange("n_heads * d_head", c.n_heads * c.d_head, 1, kMaxWidth));
+    RESIDUAL_RETURN_IF_ERROR(CheckRange("n_heads", c.n_heads, 1, C::kMaxWidth));
+    RESIDUAL_RETURN_IF_ERROR(CheckRange("d_head", c.d_head, 1, C::kMaxWidth));
+    RESIDUAL_RETURN_IF_ERROR(CheckRange("n_heads * d_head", c.n_heads * c.d_head, 1, C::kMaxWidth));
     const int64_t kv = c.n_kv_heads == 0 ? c.n_heads : c.n_kv_heads;
     RESIDUAL_RETURN_IF_ERROR(CheckRange("n_kv_heads", kv, 1, c.n_heads));
     if (c.n_heads % kv != 0) {
@@ -136,7 +138,7 @@ absl::Status ValidateTransformerConfig(const TransformerConfig& c) {
       }
     }
   }
-  if (mlp) RESIDUAL_RETURN_IF_ERROR(CheckRange("d_mlp", c.d_mlp, 1, kMaxWidth * 4));
+  if (mlp) RESIDUAL_RETURN_IF_ERROR(CheckRange("d_mlp", c.d_mlp, 1, C::kMaxWidth * 4));
   if (!(c.eps > 0 && c.eps < 1)) {
     return absl::InvalidArgumentError(
         absl::StrCat("'eps' is ", c.eps, ", expected a number in (0, 1)"));

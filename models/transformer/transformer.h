@@ -17,6 +17,12 @@
 namespace residual {
 
 struct TransformerConfig {
+  // The largest sizes a config may ask for; d_mlp may be 4 * kMaxWidth.
+  static constexpr int64_t kMaxWidth = int64_t{1} << 20;
+  static constexpr int64_t kMaxLayers = int64_t{1} << 12;
+  static constexpr int64_t kMaxVocabulary = int64_t{1} << 26;
+  static constexpr int64_t kMaxContext = int64_t{1} << 26;
+
   int64_t d_model = 0;
   int64_t n_ctx = 0;
   int64_t d_vocab = 0;

@@ -1,0 +1,70 @@
+// Models on disk: a config that describes one, and tensors that hold its parameters.
+//
+// An architecture is a function from config.json to a model whose parameters have no value yet,
+// and the ways its files may name them. Everything is checked against the headers of the files
+// before a parameter is allocated.
+
+#ifndef RESIDUAL_MODELS_CHECKPOINT_CHECKPOINT_H_
+#define RESIDUAL_MODELS_CHECKPOINT_CHECKPOINT_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "models/checkpoint/config_reader.h"
+#include "models/checkpoint/names.h"
+#include "models/checkpoint/tensor_source.h"
+#include "models/stream/residual_model.h"
+
+namespace residual {
+
+struct BuiltModel {
+  std::unique_ptr<ResidualModel> model;  // parameters of no value
+  std::vector<NameMap> names;            // as its files may have them; the first is written
+  std::vector<std::string> warnings;     // what the config says that changes nothing here
+};
+
+struct Architecture {
+  const char* model_type;  // of config.json
+  // Errors name the field: InvalidArgument for a bad value, Unimplemented for an option that would
+  // change what the model computes and is not supported.
+  absl::StatusOr<BuiltModel> (*build)(ConfigReader& config);
+};
+
+// Where one parameter's value comes from.
+struct ParameterSource {
+  std::string parameter;
+  TensorEntry entry;       // its tensor is empty where the initial value is taken
+  std::string file;        // path
+  std::string dtype = "";  // in the file: "BF16"
+};
+
+struct LoadPlan {
+  std::vector<ParameterSource> sources;  // in the order of Parameters(model)
+  std::vector<std::string> unexpected;   // tensors that no parameter reads
+};
+
+// Finds every parameter in the source, under the naming that finds most. InvalidArgument names what
+// is missing, misshapen or not of floats (up to five each, and how many more). `config` is the
+// config's file name, for that message. Reads and allocates nothing.
+absl::StatusOr<LoadPlan> PlanLoad(ResidualModel& model, absl::Span<const NameMap> names,
+                                  const TensorSource& source, const std::string& config);
+
+// Gives the parameters their values, in f32. Those that lie in the file as in memory stay mapped
+// and are read-only, unless `writable`.
+absl::Status ReadParameters(ResidualModel& model, const LoadPlan& plan, const TensorSource& source,
+                            bool writable);
+
+// The parameters as a file under this naming holds them. NotFound for a parameter it has no name
+// for, unless it is implied and has its initial value.
+absl::StatusOr<std::vector<NamedTensor>> TensorsToWrite(ResidualModel& model, const NameMap& names);
+
+// "'a', 'b' and 7 more": at most five of the texts.
+std::string FirstFew(const std::vector<std::string>& texts);
+
+}  // namespace residual
+
+#endif  // RESIDUAL_MODELS_CHECKPOINT_CHECKPOINT_H_

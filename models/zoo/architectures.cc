@@ -1,0 +1,14 @@
+#include "models/zoo/architectures.h"
+
+namespace residual {
+
+absl::Span<const Architecture> Architectures() {
+  static constexpr Architecture kArchitectures[] = {
+      {"gpt2", BuildGpt2},
+      {"residual", BuildResidual},
+      {kTransformerLens, BuildTransformerLens},
+  };
+  return kArchitectures;
+}
+
+}  // namespace residual

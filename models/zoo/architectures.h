@@ -1,0 +1,24 @@
+// The list of architectures. A new one adds its row to architectures.cc.
+
+#ifndef RESIDUAL_MODELS_ZOO_ARCHITECTURES_H_
+#define RESIDUAL_MODELS_ZOO_ARCHITECTURES_H_
+
+#include "absl/types/span.h"
+#include "models/checkpoint/checkpoint.h"
+
+namespace residual {
+
+// In the order they are looked through.
+absl::Span<const Architecture> Architectures();
+
+// Transformers, each in the file of its name.
+absl::StatusOr<BuiltModel> BuildGpt2(ConfigReader& config);             // gpt2.cc
+absl::StatusOr<BuiltModel> BuildTransformerLens(ConfigReader& config);  // transformer_lens.cc
+absl::StatusOr<BuiltModel> BuildResidual(ConfigReader& config);         // residual.cc
+
+// The model type of folders in TransformerLens's own naming, whose config.json has none.
+inline constexpr char kTransformerLens[] = "transformer_lens";
+
+}  // namespace residual
+
+#endif  // RESIDUAL_MODELS_ZOO_ARCHITECTURES_H_

@@ -1,0 +1,32 @@
+// What the configs of several transformer architectures have in common.
+
+#ifndef RESIDUAL_MODELS_ZOO_TRANSFORMER_PARTS_H_
+#define RESIDUAL_MODELS_ZOO_TRANSFORMER_PARTS_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "models/checkpoint/config_reader.h"
+#include "models/transformer/transformer.h"
+#include "tensor/base/status_macros.h"
+
+namespace residual {
+
+inline Activation ReadActivation(ConfigReader& config, const FieldNames& field,
+                                 Activation fallback) {
+  return config.ChoiceOr<Activation>(field, fallback, ActivationFromName, ActivationNames());
+}
+
+// A model with parameters of no value; a size that is too large as a whole is an error of the file.
+inline absl::StatusOr<std::unique_ptr<ResidualModel>> TransformerOf(const TransformerConfig& c,
+                                                                    ConfigReader& config) {
+  const absl::Status valid = ValidateTransformerConfig(c);
+  if (!valid.ok()) config.Fail(valid.code(), valid.message());
+  RESIDUAL_RETURN_IF_ERROR(config.status());
+  return BuildTransformer(c);
+}
+
+}  // namespace residual
+
+#endif  // RESIDUAL_MODELS_ZOO_TRANSFORMER_PARTS_H_
