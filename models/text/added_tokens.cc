@@ -1,0 +1,114 @@
+#include "models/text/added_tokens.h"
+
+#include <algorithm>
+
+#include "models/text/unicode.h"
+
+namespace residual {
+namespace {
+
+uint64_t Edge(int32_t node, char byte) {
+  return static_cast<uint64_t>(node) << 8 | static_cast<uint8_t>(byte);
+}
+
+// Where the last character of `text` begins.
+size_t LastCharacter(absl::string_view text) {
+  size_t begin = text.size() - 1;
+  for (int i = 0; i < 3 && begin > 0 && (static_cast<uint8_t>(text[begin]) & 0xC0) == 0x80; ++i) {
+    --begin;
+  }
+  const Character c = FirstCharacter(text.substr(begin));
+  return begin + c.length == text.size() ? begin : text.size() - 1;
+}
+
+bool EndsWithWord(absl::string_view text) {
+  return !text.empty() &&
+         IsWordCharacter(FirstCharacter(text.substr(LastCharacter(text))).code_point);
+}
+
+bool BeginsWithWord(absl::string_view text) {
+  return !text.empty() && IsWordCharacter(FirstCharacter(text).code_point);
+}
+
+// Where the white space at the end of `text` begins.
+size_t TrailingSpace(absl::string_view text) {
+  while (!text.empty()) {
+    const size_t last = LastCharacter(text);
+    if (ClassOf(FirstCharacter(text.substr(last)).code_point) != CharClass::kSpace) break;
+    text = text.substr(0, last);
+  }
+  return text.size();
+}
+
+// How many bytes of white space `text` begins with.
+size_t LeadingSpace(absl::string_view text) {
+  size_t n = 0;
+  while (n < text.size()) {
+    const Character c = FirstCharacter(text.substr(n));
+    if (ClassOf(c.code_point) != CharClass::kSpace) break;
+    n += c.length;
+  }
+  return n;
+}
+
+}  // namespace
+
+AddedTokenFinder::AddedTokenFinder(const std::vector<AddedToken>& tokens)
+    : tokens_(tokens), ends_{-1} {
+  for (size_t i = 0; i < tokens_.size(); ++i) {
+    begins_[static_cast<uint8_t>(tokens_[i].content[0])] = true;
+    int32_t node = 0;
+    for (const char byte : tokens_[i].content) {
+      const auto [it, is_new] =
+          edges_.try_emplace(Edge(node, byte), static_cast<int32_t>(ends_.size()));
+      if (is_new) ends_.push_back(-1);
+      node = it->second;
+    }
+    ends_[node] = static_cast<int32_t>(i);
+  }
+}
+
+const AddedToken* AddedTokenFinder::LongestAt(absl::string_view text, size_t begin) const {
+  const AddedToken* longest = nullptr;
+  int32_t node = 0;
+  for (size_t i = begin; i < text.size(); ++i) {
+    auto it = edges_.find(Edge(node, text[i]));
+    if (it == edges_.end()) break;
+    node = it->second;
+    if (ends_[node] >= 0) longest = &tokens_[ends_[node]];
+  }
+  return longest;
+}
+
+void AddedTokenFinder::Split(
+    absl::string_view text,
+    absl::FunctionRef<void(absl::string_view, std::optional<int32_t>)> part) const {
+  size_t done = 0;  // everything before has been given to `part`
+  for (size_t i = 0; i < text.size() && !tokens_.empty();) {
+    if (!begins_[static_cast<uint8_t>(text[i])]) {
+      ++i;
+      continue;
+    }
+    const AddedToken* token = LongestAt(text, i);
+    if (token == nullptr) {
+      ++i;
+      continue;
+    }
+    size_t begin = i, end = i + token->content.size();
+    i = end;  // a token passed over for its neighbours is not looked into
+    if (token->single_word &&
+        (EndsWithWord(text.substr(0, begin)) || BeginsWithWord(text.substr(end)))) {
+      continue;
+    }
+    if (token->left_strip) begin = TrailingSpace(text.substr(0, begin));
+    if (token->right_strip) end += LeadingSpace(text.substr(end));
+    if (end <= done) continue;  // within the space that the token before it took
+    begin = std::max(begin, done);
+    if (begin > done) part(text.substr(done, begin - done), std::nullopt);
+    part(text.substr(begin, end - begin), token->id);
+    done = end;
+  }
+  if (done < text.size()) part(text.substr(done), std::nullopt);
+}
+
+}  // namespace residual

@@ -1,0 +1,39 @@
+// A tokenizer made of parts, as tokenizer.json lists them:
+//   added tokens -> normalizer -> pre-tokenizer -> model, and back by joining the tokens' text.
+
+#ifndef RESIDUAL_MODELS_TEXT_PIPELINE_H_
+#define RESIDUAL_MODELS_TEXT_PIPELINE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "models/text/added_tokens.h"
+#include "models/text/normalizer.h"
+#include "models/text/pre_tokenizer.h"
+#include "models/text/token_model.h"
+#include "models/text/tokenizer.h"
+
+namespace residual {
+
+struct VocabularyEntry {
+  std::string text;  // bytes; empty for an id without a token
+  bool special = false;
+};
+
+struct PipelineParts {
+  std::vector<VocabularyEntry> vocabulary;  // by id
+  std::vector<AddedToken> added;
+  std::unique_ptr<Normalizer> normalizer;  // null: the text as it is
+  std::unique_ptr<PreTokenizer> pre_tokenizer;
+  bool add_prefix_space = false;  // to text (between added tokens) that does not begin with one
+  std::unique_ptr<TokenModel> model;
+  std::string json;  // the tokenizer.json that Save writes
+};
+
+std::unique_ptr<Tokenizer> MakePipeline(PipelineParts parts);
+
+}  // namespace residual
+
+#endif  // RESIDUAL_MODELS_TEXT_PIPELINE_H_

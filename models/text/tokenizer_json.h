@@ -1,0 +1,29 @@
+// tokenizer.json, Hugging Face's description of a tokenizer. Every tokenizer here is made from one.
+
+#ifndef RESIDUAL_MODELS_TEXT_TOKENIZER_JSON_H_
+#define RESIDUAL_MODELS_TEXT_TOKENIZER_JSON_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "models/text/tokenizer.h"
+
+namespace residual {
+
+// `source` names the file in errors. A table by id is made, so ids must be dense: the largest at
+// most twice the number of tokens, plus 65536. No two tokens may share an id.
+absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromJson(std::string json,
+                                                             const std::string& source);
+
+// The tokenizer.json of a byte-level byte-pair encoding with GPT-2's pattern. tokens: bytes by id.
+// merges: ids of the two tokens by rank.
+std::string ByteLevelBpeJson(const std::vector<std::string>& tokens,
+                             const std::vector<std::pair<int32_t, int32_t>>& merges);
+
+}  // namespace residual
+
+#endif  // RESIDUAL_MODELS_TEXT_TOKENIZER_JSON_H_
