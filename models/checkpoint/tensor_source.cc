@@ -62,30 +62,32 @@ absl::StatusOr<TensorSource> TensorSource::Open(const std::string& folder,
   if (!map->is_object()) {
     return fail(absl::StrCat("'weight_map' is ", ShortJson(*map), ", expected an object"));
   }
-  std::map<std::string, size_t> opened;
+  // All names before any file, all files before their contents: the first error is the plainest.
   for (const auto& [name, file] : map->items()) {
-    const std::string quoted = ShortJson(json(name));
     if (!file.is_string() || !IsBaseName(file.get_ref<const std::string&>())) {
-      return fail(absl::StrCat("the tensor ", quoted, " is in ", ShortJson(file),
+      return fail(absl::StrCat("the tensor ", ShortJson(json(name)), " is in ", ShortJson(file),
                                ", expected the name of a file in this folder"));
     }
+  }
+  std::map<std::string, size_t> opened;
+  for (const auto& [name, file] : map->items()) {
     const std::string& base = file.get_ref<const std::string&>();
     const auto [entry, is_new] = opened.try_emplace(base, source.files_.size());
-    if (is_new) {
-      absl::StatusOr<SafetensorsFile> shard =
-          SafetensorsFile::Open(JoinPath(folder, base), options);
-      if (!shard.ok()) {
-        return absl::Status(shard.status().code(), absl::StrCat(shard.status().message(),
-                                                                " (named in ", source.path_, ")"));
-      }
-      source.files_.push_back(*std::move(shard));
-    }
-    if (source.files_[entry->second].Find(name) == nullptr) {
-      return fail(absl::StrCat("the tensor ", quoted, " is said to be in ", ShortJson(file),
-                               ", which does not hold it"));
-    }
     source.names_.push_back(name);
     source.file_of_[name] = entry->second;
+    if (!is_new) continue;
+    absl::StatusOr<SafetensorsFile> shard = SafetensorsFile::Open(JoinPath(folder, base), options);
+    if (!shard.ok()) {
+      return absl::Status(shard.status().code(), absl::StrCat(shard.status().message(),
+                                                              " (a shard of ", source.path_, ")"));
+    }
+    source.files_.push_back(*std::move(shard));
+  }
+  for (const auto& [name, file] : map->items()) {
+    if (source.Find(name) == nullptr) {
+      return fail(absl::StrCat("the tensor ", ShortJson(json(name)), " is said to be in ",
+                               ShortJson(file), ", which does not hold it"));
+    }
   }
   return source;
 }

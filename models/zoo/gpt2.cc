@@ -51,7 +51,11 @@ absl::StatusOr<BuiltModel> BuildGpt2(ConfigReader& config) {
   c.d_model = config.Int(n_embd, 1, C::kMaxWidth);
   c.n_heads = config.Int(n_head, 1, C::kMaxWidth);
   const int64_t n_layers = config.Int({"n_layer", "num_hidden_layers"}, 1, C::kMaxLayers);
-  c.n_ctx = config.Int({"n_positions", "n_ctx", "max_position_embeddings"}, 1, C::kMaxContext);
+  // Old configs also have n_ctx, which only counts where it stands alone.
+  const FieldNames n_positions = {"n_positions", "max_position_embeddings"};
+  c.n_ctx = config.Find(n_positions) == nullptr && config.Find("n_ctx") != nullptr
+                ? config.Int("n_ctx", 1, C::kMaxContext)
+                : config.Int(n_positions, 1, C::kMaxContext);
   c.d_vocab = config.Int("vocab_size", 1, C::kMaxVocabulary);
   c.d_mlp = config.IntOr("n_inner", 4 * c.d_model, 1, 4 * C::kMaxWidth);
   c.activation = ReadActivation(config, {"activation_function", "hidden_act"}, c.activation);

@@ -163,7 +163,8 @@ absl::StatusOr<BuiltModel> BuildTransformerLens(ConfigReader& config) {
   }
   c.norm = norm.kind;
   c.final_norm = norm.kind != NormKind::kNone;
-  config.Refuse("final_rms", norm.kind == NormKind::kRmsNorm);
+  if (norm.kind == NormKind::kLayerNorm) config.Refuse("final_rms", false);
+  config.Find("final_rms");
   c.eps = config.NumberOr("eps", 1e-5, 0, 1);
 
   c.positions = config.ChoiceOr<Positions>("positional_embedding_type", Positions::kLearned,
