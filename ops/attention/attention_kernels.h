@@ -18,7 +18,7 @@ struct Problem {
   const bool* key_mask;  // [batch or 1, key], or nullptr
   int64_t key_mask_batch_stride;
   const float* slopes;  // [n_heads], or nullptr
-  const void* bias;     // of q's element type, or nullptr
+  const void* bias;     // f64 for the plain loops, else f32, or nullptr
   int64_t bias_batch_stride, bias_head_stride;
   int64_t bias_batch, bias_heads;  // sizes of bias' leading axes
 
@@ -37,7 +37,48 @@ struct Problem {
   const bool* KeyMask(int64_t b) const {
     return key_mask == nullptr ? nullptr : key_mask + b * key_mask_batch_stride;
   }
+
+  // Offsets of one row.
+  int64_t QueryRow(int64_t b, int64_t i, int64_t h) const {
+    return ((b * query + i) * n_heads + h) * d_head;
+  }
+  int64_t KeyRow(int64_t b, int64_t j, int64_t g) const {
+    return ((b * key + j) * n_kv_heads + g) * d_head;
+  }
+  int64_t BiasRow(int64_t b, int64_t i, int64_t h) const {
+    return b * bias_batch_stride + h * bias_head_stride + i * key;
+  }
 };
+
+// Row i of head h of batch b has, in units of log 2, largest score row_max[(b * n_heads + h) *
+// query + i] and 1 / sum of 2^(score - largest) row_scale[...]; 0 and 0 if it sees no key. Both
+// nullptr: not wanted.
+struct ForwardArgs {
+  Problem p;
+  const float *q, *k, *v;
+  float* z;
+  float *row_max, *row_scale;
+};
+
+// Gradients that are not wanted are nullptr; the others are written whole.
+struct BackwardArgs {
+  Problem p;
+  const float *q, *k, *v, *z, *dz;
+  const float *row_max, *row_scale;
+  float *dq, *dk, *dv;
+  float* dbias;  // [bias_batch, bias_heads, query, key]
+};
+
+// Up to this many queries are attended to one by one, vectors along d_head.
+constexpr int64_t kDecodeQueries = 4;
+
+// On all threads. f32; any sizes > 0.
+void ForwardCpu(const ForwardArgs& args);
+void DecodeCpu(const ForwardArgs& args);
+// dq, dk, dv.
+void BackwardCpu(const BackwardArgs& args);
+// dbias.
+void BiasGradientCpu(const BackwardArgs& args);
 
 }  // namespace attention_internal
 }  // namespace residual

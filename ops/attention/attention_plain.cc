@@ -41,10 +41,6 @@ struct Rows {
   T* Key(T* x, int64_t b, int64_t j, int64_t h) const {
     return x + ((b * p.key + j) * p.n_kv_heads + h / p.group()) * p.d_head;
   }
-  template <class T>
-  T* Pattern(T* x, int64_t b, int64_t h, int64_t i) const {
-    return x + ((b * p.n_heads + h) * p.query + i) * p.key;
-  }
 };
 
 // Row i of the scores.
@@ -82,11 +78,6 @@ void GradientRow(const Problem& p, const double* q, const double* k, const doubl
     pattern[j] = hidden ? 0 : std::exp(pattern[j] - total);
     ds[j] = hidden ? 0 : pattern[j] * (Dot(dz_row, at.Key(v, b, j, h), p.d_head) - delta);
   }
-}
-
-bool Hidden(const Problem& p, int64_t b, int64_t i, int64_t j) {
-  const bool* mask = p.KeyMask(b);
-  return j < p.KeyBegin(i) || j >= p.KeyEnd(i) || (mask != nullptr && !mask[j]);
 }
 
 }  // namespace
@@ -161,91 +152,6 @@ void PlainBiasGradient(const Problem& p, const double* q, const double* k, const
       for (int64_t h = bias_h; h < p.n_heads; h += p.bias_heads) {
         GradientRow(p, q, k, v, z, lse, dz, b, h, i, pattern.data(), ds.data());
         AddScaled(1, ds.data(), sum, p.key);
-      }
-    }
-  });
-}
-
-void PlainScores(const Problem& p, const double* q, const double* k, double* scores) {
-  const Rows at{p};
-  ForPairs(p.batch * p.n_heads, p.query, [&](int64_t bh, int64_t i) {
-    const int64_t b = bh / p.n_heads, h = bh % p.n_heads;
-    ScoresRow(p, q, k, b, h, i, at.Pattern(scores, b, h, i));
-  });
-}
-
-void PlainScoresBackward(const Problem& p, const double* q, const double* k, const double* dscores,
-                         double* dq, double* dk) {
-  const Rows at{p};
-  ForPairs(p.batch, p.n_kv_heads, [&](int64_t b, int64_t g) {
-    for (int64_t j = 0; dk != nullptr && j < p.key; ++j) {
-      std::fill_n(at.Key(dk, b, j, g * p.group()), p.d_head, 0.0);
-    }
-    for (int64_t h = g * p.group(); h < (g + 1) * p.group(); ++h) {
-      for (int64_t i = 0; i < p.query; ++i) {
-        const double* ds = at.Pattern(dscores, b, h, i);
-        if (dq != nullptr) std::fill_n(at.Query(dq, b, i, h), p.d_head, 0.0);
-        for (int64_t j = 0; j < p.key; ++j) {
-          if (Hidden(p, b, i, j)) continue;
-          const double factor = p.scale * ds[j];
-          if (dq != nullptr) {
-            AddScaled(factor, at.Key(k, b, j, h), at.Query(dq, b, i, h), p.d_head);
-          }
-          if (dk != nullptr) {
-            AddScaled(factor, at.Query(q, b, i, h), at.Key(dk, b, j, h), p.d_head);
-          }
-        }
-      }
-    }
-  });
-}
-
-void PlainScoresBiasGradient(const Problem& p, const double* dscores, double* dbias) {
-  const Rows at{p};
-  ForPairs(p.bias_batch * p.bias_heads, p.query, [&](int64_t shared, int64_t i) {
-    double* sum = dbias + (shared * p.query + i) * p.key;
-    std::fill_n(sum, p.key, 0.0);
-    const int64_t bias_b = shared / p.bias_heads, bias_h = shared % p.bias_heads;
-    for (int64_t b = bias_b; b < p.batch; b += p.bias_batch) {
-      for (int64_t h = bias_h; h < p.n_heads; h += p.bias_heads) {
-        const double* ds = at.Pattern(dscores, b, h, i);
-        for (int64_t j = 0; j < p.key; ++j) sum[j] += Hidden(p, b, i, j) ? 0 : ds[j];
-      }
-    }
-  });
-}
-
-void PlainWeightedSum(const Problem& p, const double* pattern, const double* v, double* z) {
-  const Rows at{p};
-  ForPairs(p.batch * p.n_heads, p.query, [&](int64_t bh, int64_t i) {
-    const int64_t b = bh / p.n_heads, h = bh % p.n_heads;
-    double* z_row = at.Query(z, b, i, h);
-    std::fill_n(z_row, p.d_head, 0.0);
-    const double* weights = at.Pattern(pattern, b, h, i);
-    for (int64_t j = 0; j < p.key; ++j) {
-      AddScaled(weights[j], at.Key(v, b, j, h), z_row, p.d_head);
-    }
-  });
-}
-
-void PlainWeightedSumBackward(const Problem& p, const double* pattern, const double* v,
-                              const double* dz, double* dpattern, double* dv) {
-  const Rows at{p};
-  ForPairs(p.batch, p.n_kv_heads, [&](int64_t b, int64_t g) {
-    for (int64_t j = 0; dv != nullptr && j < p.key; ++j) {
-      std::fill_n(at.Key(dv, b, j, g * p.group()), p.d_head, 0.0);
-    }
-    for (int64_t h = g * p.group(); h < (g + 1) * p.group(); ++h) {
-      for (int64_t i = 0; i < p.query; ++i) {
-        const double* dz_row = at.Query(dz, b, i, h);
-        for (int64_t j = 0; j < p.key; ++j) {
-          if (dpattern != nullptr) {
-            at.Pattern(dpattern, b, h, i)[j] = Dot(dz_row, at.Key(v, b, j, h), p.d_head);
-          }
-          if (dv != nullptr) {
-            AddScaled(at.Pattern(pattern, b, h, i)[j], dz_row, at.Key(dv, b, j, h), p.d_head);
-          }
-        }
       }
     }
   });

@@ -24,19 +24,6 @@ void PlainBackward(const Problem& p, const double* q, const double* k, const dou
 void PlainBiasGradient(const Problem& p, const double* q, const double* k, const double* v,
                        const double* z, const double* lse, const double* dz, double* dbias);
 
-// The scores [batch, n_heads, query, key]; -infinity where hidden.
-void PlainScores(const Problem& p, const double* q, const double* k, double* scores);
-// dq, dk (or nullptr) from dscores, which counts as 0 where a key is hidden.
-void PlainScoresBackward(const Problem& p, const double* q, const double* k, const double* dscores,
-                         double* dq, double* dk);
-// dbias from dscores.
-void PlainScoresBiasGradient(const Problem& p, const double* dscores, double* dbias);
-
-// z = pattern v, of which p gives the sizes only; and its gradients (or nullptr).
-void PlainWeightedSum(const Problem& p, const double* pattern, const double* v, double* z);
-void PlainWeightedSumBackward(const Problem& p, const double* pattern, const double* v,
-                              const double* dz, double* dpattern, double* dv);
-
 }  // namespace attention_internal
 }  // namespace residual
 

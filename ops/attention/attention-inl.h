@@ -1,0 +1,370 @@
+// Tiles of attention: what the forward and the backward kernel share.
+//
+// A tile is some queries, one per lane of up to kVectors vectors, against some keys, and all of it
+// is kept transposed, with the queries last: q^T [d_head, queries], S^T [keys, queries], z^T
+// [d_head, queries]. So the left operand of every product is k or v as it lies in memory, one
+// element broadcast at a time, and the right one is whole vectors: k and v are neither packed nor
+// copied, and the maximum and the sum over keys need no shuffles. The products run at 98 to 100 %
+// of the FMA limit this way for any stride between keys (8 rows by 3 vectors of AVX-512; 6 x 4
+// is 1 % slower, 12 x 2 2 %, 14 x 2 4 %, and 25 % where rows are 4096 bytes apart).
+
+#if defined(RESIDUAL_OPS_ATTENTION_ATTENTION_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef RESIDUAL_OPS_ATTENTION_ATTENTION_INL_H_
+#undef RESIDUAL_OPS_ATTENTION_ATTENTION_INL_H_
+#else
+#define RESIDUAL_OPS_ATTENTION_ATTENTION_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#include "hwy/highway.h"
+#include "ops/attention/attention_kernels.h"
+#include "tensor/core/storage.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace residual {
+namespace attention_internal {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+
+HWY_INLINE int64_t Lanes() { return static_cast<int64_t>(hn::Lanes(D())); }
+
+// The register tile: 24 sums of 32 registers, or 12 of 16.
+#if HWY_TARGET <= HWY_AVX3
+constexpr int kRows = 8;
+#else
+constexpr int kRows = 4;
+#endif
+constexpr int kVectors = 3;
+// Keys of one tile: S^T is 24 KiB, which leaves room in the L1 for what streams by.
+constexpr int64_t kKeys = 128;
+
+constexpr float kLog2E = 1.44269504088896341f;
+constexpr float kHidden = -std::numeric_limits<float>::infinity();
+
+// 2^x for x < 128; 0 for x <= -126.5, exactly (and so for -infinity); NaN for NaN. 2 ulp: a term
+// more would halve that and costs 1 % of the forward pass.
+HWY_INLINE V Exp2(V x) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  // Adding 1.5 * 2^23 + 127 rounds x to an integer n and leaves n + 127, the bits of the exponent,
+  // in the low bits. At n = -127 they are 0, and so is the power.
+  const V magic = hn::Set(d, 12583039.0f), least = hn::Set(d, -127.0f);
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+  x = hn::Max(least, x);  // in this order NaN survives
+#else
+  x = hn::IfThenElse(hn::Lt(x, least), least, x);
+#endif
+  const V shifted = hn::Add(x, magic);
+  const V r = hn::Sub(x, hn::Sub(shifted, magic));
+  V p = hn::Set(d, 1.326472731e-3f);
+  p = hn::MulAdd(p, r, hn::Set(d, 9.671512991e-3f));
+  p = hn::MulAdd(p, r, hn::Set(d, 5.550733581e-2f));
+  p = hn::MulAdd(p, r, hn::Set(d, 2.402224243e-1f));
+  p = hn::MulAdd(p, r, hn::Set(d, 6.931470037e-1f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  return hn::Mul(p, hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
+}
+
+// What a product does with c before it adds.
+enum class Start { kZero, kAdd, kScale };
+
+// One register tile: c[r][lane] (+)= sum over k < depth of a(r, k) b[k][lane], where a(r, k) is
+// a[r * a_stride + k], or a[k * a_stride + r] if kAcross. kScale: c is first multiplied by
+// factor[lane]. b, c and factor are aligned.
+template <int kM, int kN, bool kAcross, Start kStart>
+HWY_INLINE void MicroTile(int64_t depth, const float* a, int64_t a_stride, const float* b,
+                          int64_t b_stride, const float* factor, float* c, int64_t c_stride) {
+  const D d;
+  const int64_t lanes = Lanes();
+  V sum[kM][kN];
+#pragma GCC unroll 8
+  for (int r = 0; r < kM; ++r) {
+#pragma GCC unroll 3
+    for (int v = 0; v < kN; ++v) {
+      sum[r][v] = kStart == Start::kZero ? hn::Zero(d) : hn::Load(d, c + r * c_stride + v * lanes);
+      if (kStart == Start::kScale) sum[r][v] = hn::Mul(sum[r][v], hn::Load(d, factor + v * lanes));
+    }
+  }
+  for (int64_t k = 0; k < depth; ++k) {
+    V x[kN];
+#pragma GCC unroll 3
+    for (int v = 0; v < kN; ++v) x[v] = hn::Load(d, b + v * lanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < kM; ++r) {
+      const V y = hn::Set(d, kAcross ? a[r] : a[r * a_stride]);
+#pragma GCC unroll 3
+      for (int v = 0; v < kN; ++v) sum[r][v] = hn::MulAdd(y, x[v], sum[r][v]);
+    }
+    a += kAcross ? a_stride : 1;
+    b += b_stride;
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kM; ++r) {
+#pragma GCC unroll 3
+    for (int v = 0; v < kN; ++v) hn::Store(sum[r][v], d, c + r * c_stride + v * lanes);
+  }
+}
+
+template <int kN, bool kAcross, Start kStart>
+void ProductColumns(int64_t rows, int64_t depth, const float* a, int64_t a_stride, const float* b,
+                    int64_t b_stride, const float* factor, float* c, int64_t c_stride) {
+  const int64_t step = kAcross ? 1 : a_stride;
+  int64_t r = 0;
+  auto row = [&](int64_t at) { return a + at * step; };
+  for (; r + kRows <= rows; r += kRows) {
+    MicroTile<kRows, kN, kAcross, kStart>(depth, row(r), a_stride, b, b_stride, factor,
+                                          c + r * c_stride, c_stride);
+  }
+  if (kRows > 4 && r + 4 <= rows) {
+    MicroTile<4, kN, kAcross, kStart>(depth, row(r), a_stride, b, b_stride, factor,
+                                      c + r * c_stride, c_stride);
+    r += 4;
+  }
+  if (r + 2 <= rows) {
+    MicroTile<2, kN, kAcross, kStart>(depth, row(r), a_stride, b, b_stride, factor,
+                                      c + r * c_stride, c_stride);
+    r += 2;
+  }
+  if (r < rows) {
+    MicroTile<1, kN, kAcross, kStart>(depth, row(r), a_stride, b, b_stride, factor,
+                                      c + r * c_stride, c_stride);
+  }
+}
+
+// The same for any number of rows, and of vectors of columns.
+template <bool kAcross, Start kStart>
+void Product(int64_t rows, int64_t vectors, int64_t depth, const float* a, int64_t a_stride,
+             const float* b, int64_t b_stride, const float* factor, float* c, int64_t c_stride) {
+  const int64_t lanes = Lanes();
+  while (vectors > 0) {
+    const int64_t now = vectors >= 3 && vectors != 4 ? 3 : std::min<int64_t>(vectors, 2);
+    switch (now) {
+      case 3:
+        ProductColumns<3, kAcross, kStart>(rows, depth, a, a_stride, b, b_stride, factor, c,
+                                           c_stride);
+        break;
+      case 2:
+        ProductColumns<2, kAcross, kStart>(rows, depth, a, a_stride, b, b_stride, factor, c,
+                                           c_stride);
+        break;
+      default:
+        ProductColumns<1, kAcross, kStart>(rows, depth, a, a_stride, b, b_stride, factor, c,
+                                           c_stride);
+    }
+    vectors -= now;
+    b += now * lanes;
+    c += now * lanes;
+    if (kStart == Start::kScale) factor += now * lanes;
+  }
+}
+
+// out[c][r] = factor * in[r][c] for r < rows, c < columns.
+inline void Transpose(int64_t rows, int64_t columns, float factor, const float* in,
+                      int64_t in_stride, float* out, int64_t out_stride) {
+  int64_t whole_rows = 0, whole_columns = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::Full128<float> d;
+  const auto factors = hn::Set(d, factor);
+  whole_rows = rows / 4 * 4, whole_columns = columns / 4 * 4;
+  for (int64_t c = 0; c < whole_columns; c += 4) {
+    for (int64_t r = 0; r < whole_rows; r += 4) {
+      const float* from = in + r * in_stride + c;
+      const auto a0 = hn::Mul(factors, hn::LoadU(d, from));
+      const auto a1 = hn::Mul(factors, hn::LoadU(d, from + in_stride));
+      const auto a2 = hn::Mul(factors, hn::LoadU(d, from + 2 * in_stride));
+      const auto a3 = hn::Mul(factors, hn::LoadU(d, from + 3 * in_stride));
+      const auto even = hn::InterleaveLower(d, a0, a2), even_up = hn::InterleaveUpper(d, a0, a2);
+      const auto odd = hn::InterleaveLower(d, a1, a3), odd_up = hn::InterleaveUpper(d, a1, a3);
+      float* to = out + c * out_stride + r;
+      hn::StoreU(hn::InterleaveLower(d, even, odd), d, to);
+      hn::StoreU(hn::InterleaveUpper(d, even, odd), d, to + out_stride);
+      hn::StoreU(hn::InterleaveLower(d, even_up, odd_up), d, to + 2 * out_stride);
+      hn::StoreU(hn::InterleaveUpper(d, even_up, odd_up), d, to + 3 * out_stride);
+    }
+  }
+#endif
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = r < whole_rows ? whole_columns : 0; c < columns; ++c) {
+      out[c * out_stride + r] = factor * in[r * in_stride + c];
+    }
+  }
+}
+
+// rows of x [rows, columns] as columns of `out` [columns, width]; zeros where rows < width.
+inline void PackTransposed(int64_t rows, int64_t columns, float factor, const float* x,
+                           int64_t x_stride, int64_t width, float* out) {
+  if (rows < width) std::fill_n(out, columns * width, 0.0f);
+  Transpose(rows, columns, factor, x, x_stride, out, width);
+}
+
+// Some queries of one head: a lane for each.
+struct Tile {
+  int64_t b, h, begin, rows;  // rows <= kVectors * lanes
+  int64_t vectors, width;     // vectors * lanes >= rows
+};
+
+// The tiles of one head: as few as can be, of nearly equal width (of T = 64 two of 32 with AVX-512
+// rather than 48 and 16: one vector alone has half as many products for a load).
+struct Tiling {
+  int64_t vectors, tiles;
+  explicit Tiling(int64_t query) {
+    const int64_t all = (query + Lanes() - 1) / Lanes();
+    tiles = (all + kVectors - 1) / kVectors;
+    vectors = (all + tiles - 1) / tiles;
+    tiles = (all + vectors - 1) / vectors;
+  }
+  Tile At(const Problem& p, int64_t b, int64_t h, int64_t tile) const {
+    const int64_t most = vectors * Lanes(), begin = tile * most;
+    const int64_t rows = std::min(most, p.query - begin);
+    const int64_t used = (rows + Lanes() - 1) / Lanes();
+    return {b, h, begin, rows, used, used * Lanes()};
+  }
+};
+
+// Keys [begin, end) as the vectors [first, last) of a tile's queries see them; other queries see
+// none of them. masked: not every query sees every key, or the scores are more than q.k.
+struct Segment {
+  int64_t begin, end, first, last;
+  bool masked;
+  bool holes;  // key_mask hides some
+  int64_t vectors() const { return last - first; }
+};
+
+// Calls f(segment) for the keys in [key_begin, key_end) that a tile sees, in order, kKeys at most
+// at a time. Under a causal
+// mask the keys from the tile's first position on are cut where a vector of queries ends, and the
+// vectors before are left out: what is computed in vain is half a vector's width, not half a
+// tile's.
+template <class F>
+HWY_INLINE void ForSegments(const Problem& p, const Tile& tile, int64_t key_begin, int64_t key_end,
+                            F f) {
+  const int64_t lanes = Lanes(), last_row = tile.begin + tile.rows - 1;
+  const bool* mask = p.KeyMask(tile.b);
+  const int64_t end = std::min(key_end, p.KeyEnd(last_row));
+  auto first_row = [&](int64_t vector) { return tile.begin + vector * lanes; };
+  auto end_of = [&](int64_t vector) {
+    return p.KeyEnd(std::min(last_row, tile.begin + (vector + 1) * lanes - 1));
+  };
+  Segment s{};
+  for (s.begin = std::max(key_begin, p.KeyBegin(tile.begin)); s.begin < end; s.begin = s.end) {
+    while (end_of(s.first) <= s.begin) ++s.first;
+    s.end = std::min(end, s.begin + kKeys);
+    const int64_t all_see = p.KeyEnd(tile.begin) - 1;
+    if (s.begin < all_see && all_see + 1 < end) {
+      s.end = std::min(s.end, all_see);
+    } else {
+      s.end = std::min(s.end, end_of(s.first));
+    }
+    s.last = tile.vectors;
+    while (p.KeyBegin(first_row(s.last - 1)) >= s.end) --s.last;
+    if (s.last <= s.first) continue;
+    s.holes = false;
+    if (mask != nullptr) {
+      const int64_t visible = std::count(mask + s.begin, mask + s.end, true);
+      if (visible == 0) continue;
+      s.holes = visible < s.end - s.begin;
+    }
+    s.masked = s.holes || p.bias != nullptr || p.slopes != nullptr ||
+               s.end > p.KeyEnd(first_row(s.first)) ||
+               s.begin < p.KeyBegin(std::min(last_row, first_row(s.last) - 1));
+    f(static_cast<const Segment&>(s));
+  }
+}
+
+// Adds the bias, in units of log 2, to the scores of a segment, and hides what is hidden. scores:
+// [keys of the segment, width]; bias: the segment's, transposed likewise, or nullptr.
+inline void MaskScores(const Problem& p, const Tile& tile, const Segment& s, const float* bias,
+                       float* scores) {
+  const D d;
+  const int64_t lanes = Lanes();
+  const bool* mask = p.KeyMask(tile.b);
+  const V hidden = hn::Set(d, kHidden), log2e = hn::Set(d, kLog2E);
+  const V slope = hn::Set(d, p.slopes == nullptr ? 0.0f : -kLog2E * p.slopes[tile.h]);
+  const V window = hn::Set(d, static_cast<float>(p.window));
+  for (int64_t v = s.first; v < s.last; ++v) {
+    // Position of each query, counted from the segment's first key: exact in f32.
+    const float start = static_cast<float>(tile.begin + v * lanes + p.offset() - s.begin);
+    const V position = hn::Iota(d, start);
+    for (int64_t j = 0; j < s.end - s.begin; ++j) {
+      float* at = scores + j * tile.width + v * lanes;
+      if (mask != nullptr && !mask[s.begin + j]) {
+        hn::Store(hidden, d, at);
+        continue;
+      }
+      const V distance = hn::Sub(position, hn::Set(d, static_cast<float>(j)));
+      V x = hn::Load(d, at);
+      if (p.slopes != nullptr) x = hn::MulAdd(slope, hn::Abs(distance), x);
+      if (bias != nullptr) {
+        x = hn::MulAdd(log2e, hn::Load(d, bias + j * tile.width + v * lanes), x);
+      }
+      if (p.causal) x = hn::IfThenElse(hn::Lt(distance, hn::Zero(d)), hidden, x);
+      if (p.window > 0) x = hn::IfThenElse(hn::Lt(hn::Abs(distance), window), x, hidden);
+      hn::Store(x, d, at);
+    }
+  }
+}
+
+// Rows [begin, end) of k or v of head g; where the key mask hides some, a copy in `scratch` with
+// zeros for them: a key nobody sees may hold anything, and 0 * NaN is NaN.
+struct KeyRows {
+  const float* data;
+  int64_t stride;
+};
+inline KeyRows RowsOf(const Problem& p, const float* x, const Tile& tile, const Segment& s,
+                      float* scratch) {
+  const int64_t stride = p.n_kv_heads * p.d_head;
+  const float* rows = x + p.KeyRow(tile.b, s.begin, tile.h / p.group());
+  if (!s.holes) return {rows, stride};
+  const bool* mask = p.KeyMask(tile.b);
+  for (int64_t j = 0; j < s.end - s.begin; ++j) {
+    float* to = scratch + j * p.d_head;
+    if (mask[s.begin + j]) {
+      std::copy_n(rows + j * stride, p.d_head, to);
+    } else {
+      std::fill_n(to, p.d_head, 0.0f);
+    }
+  }
+  return {scratch, p.d_head};
+}
+
+// The bias of a segment, transposed to [keys, width], in scratch.
+inline const float* BiasOf(const Problem& p, const Tile& tile, const Segment& s, float* scratch) {
+  if (p.bias == nullptr) return nullptr;
+  const float* bias = static_cast<const float*>(p.bias);
+  PackTransposed(tile.rows, s.end - s.begin, 1,
+                 bias + p.BiasRow(tile.b, tile.begin, tile.h) + s.begin, p.key, tile.width,
+                 scratch);
+  return scratch;
+}
+
+// Memory of one thread, cut into aligned pieces.
+class Scratch {
+ public:
+  explicit Scratch(int64_t floats) : storage_(AllocateHost(floats * sizeof(float))) {
+    next_ = static_cast<float*>(storage_->data());
+  }
+  // Space Take(floats) needs.
+  static int64_t Aligned(int64_t floats) { return (floats + 15) / 16 * 16; }
+  float* Take(int64_t floats) {
+    float* taken = next_;
+    next_ += Aligned(floats);
+    return taken;
+  }
+
+ private:
+  StorageRef storage_;
+  float* next_;
+};
+
+}  // namespace HWY_NAMESPACE
+}  // namespace attention_internal
+}  // namespace residual
+HWY_AFTER_NAMESPACE();
+
+#endif  // RESIDUAL_OPS_ATTENTION_ATTENTION_INL_H_
