@@ -5,6 +5,7 @@
 
 #include "ops/dropout/dropout.h"
 #include "ops/elementwise/elementwise.h"
+#include "ops/embedding/embedding.h"
 #include "ops/layout/layout.h"
 #include "ops/matmul/matmul.h"
 #include "ops/reduce/reduce.h"
@@ -63,6 +64,17 @@ absl::Status KvState::RollBack(int64_t length) {
     values_ = Slice(values_, 1, 0, length);
   }
   return absl::OkStatus();
+}
+
+std::unique_ptr<MixerState> KvState::Select(absl::Span<const int64_t> rows) const {
+  const int64_t batch = static_cast<int64_t>(rows.size());
+  auto selected = std::make_unique<KvState>(batch);
+  if (keys_.defined()) {
+    const Tensor indices = Tensor::Of<int64_t>({batch}, rows);
+    selected->keys_ = GatherRows(keys_, indices);
+    selected->values_ = GatherRows(values_, indices);
+  }
+  return selected;
 }
 
 KvState::KeysValues KvState::Append(const Tensor& keys, const Tensor& values) {

@@ -36,6 +36,7 @@ class KvState : public MixerState {
 
   std::unique_ptr<MixerState> Fork() const override;
   absl::Status RollBack(int64_t length) override;
+  std::unique_ptr<MixerState> Select(absl::Span<const int64_t> rows) const override;
   size_t bytes() const override { return keys_.bytes() + values_.bytes(); }
 
   // Appends keys and values [batch, pos, n_kv_heads, d_head]; returns all so far.

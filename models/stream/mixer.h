@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "models/nn/hook.h"
 #include "models/nn/module.h"
 #include "tensor/core/tensor.h"
@@ -41,6 +42,9 @@ class MixerState {
   // Forgets all but the first `length` tokens; Unimplemented where the past is not kept (a
   // recurrent state: fork before, and go back to the fork).
   virtual absl::Status RollBack(int64_t length) = 0;
+  // A state whose row i goes on from row rows[i] of this one: rows can be dropped, put in another
+  // order and repeated (beam search).
+  virtual std::unique_ptr<MixerState> Select(absl::Span<const int64_t> rows) const = 0;
   virtual size_t bytes() const = 0;
 };
 

@@ -86,6 +86,16 @@ absl::Status ModelState::RollBack(int64_t length) {
   return absl::OkStatus();
 }
 
+ModelState ModelState::Select(absl::Span<const int64_t> rows) const {
+  ModelState selected;
+  selected.length_ = length_;
+  for (const BlockState& block : blocks_) {
+    BlockState& copy = selected.blocks_.emplace_back();
+    for (const auto& state : block) copy.push_back(state ? state->Select(rows) : nullptr);
+  }
+  return selected;
+}
+
 size_t ModelState::bytes() const {
   size_t total = 0;
   for (const BlockState& block : blocks_) {
@@ -250,6 +260,16 @@ Tensor ResidualModel::Forward(const ModelInput& input, ModelState* state, Hooks*
   resid = Stream(resid, {0, n_layers()}, context, state, hook);
   if (state != nullptr) state->length_ += input.tokens.dim(1);
   return UnembedStream(resid, hook);
+}
+
+Tensor ResidualModel::NextLogits(const ModelInput& input, ModelState* state) const {
+  const Scope none;
+  const MixerContext context = MakeContext(input, state);
+  const Tensor resid =
+      Stream(EmbedTokens(input, context, none), {0, n_layers()}, context, state, none);
+  if (state != nullptr) state->length_ += input.tokens.dim(1);
+  const int64_t pos = resid.dim(1);
+  return UnembedStream(Slice(resid, 1, pos - 1, pos), none).Reshaped({resid.dim(0), d_vocab()});
 }
 
 absl::StatusOr<Tensor> ResidualModel::Run(const ModelInput& input, Hooks* hooks,

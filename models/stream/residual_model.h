@@ -18,6 +18,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "models/nn/hook.h"
 #include "models/nn/module.h"
 #include "models/nn/norm.h"
@@ -115,6 +116,9 @@ class ModelState {
   ModelState Fork() const;
   // Forgets all but the first `length` tokens.
   absl::Status RollBack(int64_t length);
+  // A state whose row i goes on from row rows[i] of this one: rows can be dropped, put in another
+  // order and repeated (beam search).
+  ModelState Select(absl::Span<const int64_t> rows) const;
   size_t bytes() const;
 
  private:
@@ -142,6 +146,10 @@ class ResidualModel : public Module {
   // Logits [batch, pos, d_vocab].
   Tensor Forward(const ModelInput& input, ModelState* state = nullptr, Hooks* hooks = nullptr,
                  const MixerContext* training = nullptr) const;
+
+  // The logits after the last position alone, [batch, d_vocab]: what generation needs, without the
+  // unembedding of a whole prompt.
+  Tensor NextLogits(const ModelInput& input, ModelState* state) const;
 
   // Forward after Validate, with the hooks' names checked before and their firing after the run.
   absl::StatusOr<Tensor> Run(const ModelInput& input, Hooks* hooks = nullptr,

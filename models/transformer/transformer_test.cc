@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "ops/embedding/embedding.h"
 #include "ops/layout/layout.h"
 #include "ops/reduce/reduce.h"
 #include "tensor/autograd/tape.h"
@@ -180,6 +181,31 @@ TEST_P(TransformerTest, ForksAndRollsBack) {
   ExpectNear(model_->Forward({Slice(tokens, 1, 3, 10)}, &state), Slice(whole, 1, 3, 10), 1e-5,
              "after going back");
   EXPECT_FALSE(state.RollBack(11).ok());
+}
+
+TEST_P(TransformerTest, SelectsRowsOfAState) {
+  const Tensor tokens = Tokens(3, 9);
+  ModelState state = model_->NewState(3);
+  model_->Forward({Slice(tokens, 1, 0, 5)}, &state);
+  const Tensor rows = Tensor::Of<int64_t>({4}, {2, 0, 0, 1});
+  ModelState selected = state.Select(rows.span<int64_t>());
+  EXPECT_EQ(selected.length(), 5);
+  ExpectNear(model_->Forward({Slice(GatherRows(tokens, rows), 1, 5, 9)}, &selected),
+             GatherRows(Slice(model_->Forward({tokens}), 1, 5, 9), rows), 1e-5, "selected");
+  const std::vector<int64_t> one = {1};
+  EXPECT_EQ(model_->NewState(2).Select(one).length(), 0);
+}
+
+TEST_P(TransformerTest, NextLogitsAreTheLast) {
+  const Tensor tokens = Tokens(2, 8);
+  const Tensor logits = model_->Forward({tokens});
+  ModelState state = model_->NewState(2);
+  for (const int64_t end : {5, 6, 8}) {
+    const Tensor next = model_->NextLogits({Slice(tokens, 1, state.length(), end)}, &state);
+    EXPECT_EQ(state.length(), end);
+    ExpectNear(next, Slice(logits, 1, end - 1, end).Reshaped({2, model_->d_vocab()}), 1e-5,
+               absl::StrCat("after ", end));
+  }
 }
 
 TEST_P(TransformerTest, ARowIsTheSameInAnyBatch) {
