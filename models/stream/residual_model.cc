@@ -1,5 +1,6 @@
 #include "models/stream/residual_model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -9,34 +10,40 @@
 #include "ops/embedding/embedding.h"
 #include "ops/layout/layout.h"
 #include "ops/matmul/matmul.h"
+#include "tensor/base/parallel.h"
 #include "tensor/base/random.h"
 #include "tensor/base/status_macros.h"
 
 namespace residual {
 
-Tensor SinusoidalTable(int64_t n, int64_t d_model) {
-  Tensor table = Tensor::Uninitialized({n, d_model});
-  float* row = table.mutable_data<float>();
-  for (int64_t p = 0; p < n; ++p, row += d_model) {
-    for (int64_t i = 0; i < d_model; ++i) {
-      const double angle = p * std::pow(10000.0, -2.0 * (i / 2) / d_model);
-      row[i] = static_cast<float>(i % 2 == 0 ? std::sin(angle) : std::cos(angle));
+Tensor SinusoidalRows(const Tensor& positions, int64_t d_model, DType dtype) {
+  RESIDUAL_CHECK(positions.dtype() == kI64 && IsFloat(dtype)) << positions.ToString();
+  const int64_t pairs = (d_model + 1) / 2, n = positions.elements();
+  std::vector<double> frequency(pairs);
+  for (int64_t i = 0; i < pairs; ++i) frequency[i] = std::pow(10000.0, -2.0 * i / d_model);
+  Tensor rows = Tensor::Uninitialized(positions.shape().Appended(d_model), kF64);
+  double* out = rows.mutable_data<double>();
+  const int64_t* p = positions.data<int64_t>();
+  constexpr int64_t kGrain = 1 << 12;
+  ParallelFor(n, std::max<int64_t>(1, kGrain / d_model), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      for (int64_t i = 0; i < d_model; ++i) {
+        const double angle = static_cast<double>(p[row]) * frequency[i / 2];
+        out[row * d_model + i] = i % 2 == 0 ? std::sin(angle) : std::cos(angle);
+      }
     }
-  }
-  return table;
+  });
+  return ConvertTo(rows, dtype);
 }
 
-Embed::Embed(const EmbedOptions& options) : options_(options) {
-  if (options_.positions == Positions::kSinusoidal ||
-      options_.positions == Positions::kSinusoidalOnQK) {
-    W_pos_ = SinusoidalTable(options_.n_ctx, options_.d_model);
-  }
+Embed::Embed(const EmbedOptions& options) : options_(options) {}
+
+bool Embed::learns_table() const {
+  return options_.positions == Positions::kLearned || options_.positions == Positions::kShortformer;
 }
 
 bool Embed::has_table() const {
-  return options_.positions == Positions::kLearned ||
-         options_.positions == Positions::kShortformer ||
-         options_.positions == Positions::kSinusoidal ||
+  return learns_table() || options_.positions == Positions::kSinusoidal ||
          options_.positions == Positions::kSinusoidalOnQK;
 }
 
@@ -49,8 +56,8 @@ void Embed::Describe(Visitor& v) {
 }
 
 Tensor Embed::PositionRows(const Tensor& positions) const {
-  // The fixed table follows the dtype of the weights (f64 runs).
-  return Embedding(ConvertTo(W_pos_, W_E_.dtype()), positions);
+  if (learns_table()) return Embedding(W_pos_, positions);
+  return SinusoidalRows(positions, options_.d_model, W_E_.dtype());
 }
 
 void Unembed::Describe(Visitor& v) {
@@ -127,9 +134,7 @@ void ResidualModel::Describe(Visitor& v) {
       }
     } table;
     table.embed = &embed_;
-    const bool learned = embed_.options().positions == Positions::kLearned ||
-                         embed_.options().positions == Positions::kShortformer;
-    if (learned) v.Child("pos_embed", table);
+    if (embed_.learns_table()) v.Child("pos_embed", table);
     v.Hooks({Embed::kPosEmbed});
   }
   for (int layer = 0; layer < n_layers(); ++layer) v.Child("blocks", layer, blocks_[layer]);

@@ -38,8 +38,9 @@ enum class Positions {
   kAlibi            // scores are lowered with distance (in the attention)
 };
 
-// sin(p / 10000^(2i/d)), cos(same), interleaved: Vaswani et al. 2017, section 3.5. [n, d_model].
-Tensor SinusoidalTable(int64_t n, int64_t d_model);
+// sin(p / 10000^(2i/d)), cos(same), interleaved: Vaswani et al. 2017, section 3.5. positions: i64,
+// any shape; returns [positions..., d_model]. Angles are computed in double and rounded once.
+Tensor SinusoidalRows(const Tensor& positions, int64_t d_model, DType dtype = kF32);
 
 struct EmbedOptions {
   int64_t d_vocab = 0, d_model = 0;
@@ -62,16 +63,17 @@ class Embed : public Module {
   Tensor PositionRows(const Tensor& positions) const;
 
   const EmbedOptions& options() const { return options_; }
-  bool has_table() const;            // learned or sinusoidal
+  bool has_table() const;  // learned or sinusoidal
+  bool learns_table() const;
   bool positions_on_stream() const;  // the table is added to the stream
   const Tensor& W_E() const { return W_E_; }
-  const Tensor& W_pos() const { return W_pos_; }
+  const Tensor& W_pos() const { return W_pos_; }  // undefined unless learned
 
  private:
   friend class ResidualModel;
   EmbedOptions options_;
   Tensor W_E_;    // [d_vocab, d_model]
-  Tensor W_pos_;  // [n_ctx, d_model]; fixed where sinusoidal
+  Tensor W_pos_;  // [n_ctx, d_model]
 };
 
 struct UnembedOptions {

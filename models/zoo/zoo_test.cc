@@ -1,0 +1,406 @@
+#include "models/zoo/zoo.h"
+
+#include <map>
+#include <string>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "tensor/io/file.h"
+#include "tensor/io/safetensors.h"
+#include "tensor/testing/op_case.h"
+
+namespace residual {
+namespace {
+
+using nlohmann::json;
+
+json Gpt2Config() {
+  return {{"model_type", "gpt2"}, {"vocab_size", 13}, {"n_positions", 8},
+          {"n_embd", 12},         {"n_layer", 2},     {"n_head", 3}};
+}
+
+json TransformerLensConfig() {
+  return {{"d_model", 12},
+          {"n_layers", 2},
+          {"n_heads", 3},
+          {"d_head", 4},
+          {"n_ctx", 8},
+          {"d_vocab", 13},
+          {"attn_only", true},
+          {"eps", 1e-5},
+          {"normalization_type", "LN"},
+          {"positional_embedding_type", "standard"}};
+}
+
+json ResidualConfig() {
+  return {{"model_type", "residual"},
+          {"d_model", 12},
+          {"n_ctx", 8},
+          {"d_vocab", 13},
+          {"n_heads", 3},
+          {"blocks", {{"attn"}, {"attn", "mlp"}}}};
+}
+
+std::string ConfigError(const json& config) {
+  const absl::Status status = ModelFromConfig(config, "config.json").status();
+  return std::string(status.message());
+}
+
+// The config with one field more, or another value of one.
+json With(json config, const std::string& field, const json& value) {
+  config[field] = value;
+  return config;
+}
+
+class ZooTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = absl::StrCat(testing::TempDir(), "/",
+                           testing::UnitTest::GetInstance()->current_test_info()->name());
+  }
+  // A model of the config, saved; its logits of some tokens.
+  void Save(const json& config) {
+    auto model = ModelFromConfig(config, "config.json");
+    ASSERT_TRUE(model.ok()) << model.status();
+    model_ = *std::move(model);
+    Initialize(*model_, 1);
+    // Biases start as zeros, which would hide a mistake.
+    for (const Parameter& p : Parameters(*model_)) {
+      Init init = Init::Normal(0.3);
+      InitializeParameter({p.name, p.value, p.shape, init, p.options}, 7);
+    }
+    ASSERT_TRUE(SaveModel(*model_, config, folder_).ok());
+    logits_ = model_->Forward({tokens_});
+  }
+  std::map<std::string, Tensor> ReadTensors() const {
+    std::map<std::string, Tensor> tensors;
+    const auto file = SafetensorsFile::Open(JoinPath(folder_, "model.safetensors"));
+    for (const TensorInfo& info : file->tensors()) tensors[info.name] = *file->Read(info.name);
+    return tensors;
+  }
+  void WriteTensors(const std::map<std::string, Tensor>& tensors) const {
+    const std::vector<NamedTensor> list(tensors.begin(), tensors.end());
+    ASSERT_TRUE(WriteSafetensors(JoinPath(folder_, "model.safetensors"), list).ok());
+  }
+  void ExpectLoadsTheSame() {
+    const absl::StatusOr<LoadedModel> loaded = LoadModel(folder_);
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    warnings_ = loaded->warnings;
+    ExpectIdentical(loaded->model->Forward({tokens_}), logits_, "logits");
+  }
+  std::string LoadError() const { return std::string(LoadModel(folder_).status().message()); }
+
+  std::string folder_;
+  const Tensor tokens_ = Tensor::Of<int64_t>({2, 3}, {1, 12, 0, 7, 7, 3});
+  std::unique_ptr<ResidualModel> model_;
+  Tensor logits_;
+  std::vector<std::string> warnings_;
+};
+
+TEST_F(ZooTest, Gpt2FoldersAreHuggingFaces) {
+  Save(Gpt2Config());
+  ExpectLoadsTheSame();
+  EXPECT_TRUE(warnings_.empty());
+  const std::map<std::string, Tensor> tensors = ReadTensors();
+  EXPECT_EQ(tensors.size(), 2u + 2 * 12 + 2);
+  EXPECT_EQ(tensors.at("transformer.h.1.attn.c_attn.weight").shape(), Shape({12, 36}));
+  EXPECT_EQ(tensors.at("transformer.h.0.mlp.c_fc.weight").shape(), Shape({12, 48}));
+  EXPECT_EQ(tensors.count("lm_head.weight"), 0u);  // tied
+  const auto file = SafetensorsFile::Open(JoinPath(folder_, "model.safetensors"));
+  EXPECT_EQ(file->metadata().at("format"), "pt");
+  EXPECT_EQ(*ReadJsonObject(JoinPath(folder_, "config.json"), 1 << 20), Gpt2Config());
+}
+
+TEST_F(ZooTest, Gpt2WithItsOptions) {
+  json config = Gpt2Config();
+  config.update({{"n_inner", 20},
+                 {"activation_function", "relu"},
+                 {"layer_norm_epsilon", 1e-3},
+                 {"scale_attn_by_inverse_layer_idx", true},
+                 {"scale_attn_weights", false},
+                 {"reorder_and_upcast_attn", true},
+                 {"tie_word_embeddings", false}});
+  Save(config);
+  ExpectLoadsTheSame();
+  EXPECT_EQ(ReadTensors().at("lm_head.weight").shape(), Shape({13, 12}));
+  EXPECT_EQ(ReadTensors().at("transformer.h.0.mlp.c_proj.weight").shape(), Shape({20, 12}));
+}
+
+TEST_F(ZooTest, Gpt2WithoutPrefixAndWithOldBuffers) {
+  Save(Gpt2Config());
+  std::map<std::string, Tensor> tensors;
+  for (const auto& [name, x] : ReadTensors()) tensors[name.substr(sizeof("transformer.") - 1)] = x;
+  tensors["h.0.attn.bias"] = Tensor::Zeros({1, 1, 8, 8});
+  tensors["h.0.attn.masked_bias"] = Tensor::Scalar(-1e4);
+  tensors["lm_head.weight"] = tensors["wte.weight"];
+  WriteTensors(tensors);
+  ExpectLoadsTheSame();
+  EXPECT_TRUE(warnings_.empty());
+  tensors["score.weight"] = Tensor::Zeros({2, 12});
+  WriteTensors(tensors);
+  ExpectLoadsTheSame();
+  ASSERT_EQ(warnings_.size(), 1u);
+  EXPECT_TRUE(absl::EndsWith(warnings_[0],
+                             "model.safetensors: no parameter reads the tensors \"score.weight\""))
+      << warnings_[0];
+}
+
+TEST_F(ZooTest, Gpt2InShards) {
+  Save(Gpt2Config());
+  std::vector<NamedTensor> shards[2];
+  json map;
+  int i = 0;
+  for (const auto& [name, x] : ReadTensors()) {
+    map[name] = absl::StrCat("model-", i % 2, ".safetensors");
+    shards[i++ % 2].emplace_back(name, x.Clone());
+  }
+  std::remove(JoinPath(folder_, "model.safetensors").c_str());
+  for (int k : {0, 1}) {
+    const std::string path = JoinPath(folder_, absl::StrCat("model-", k, ".safetensors"));
+    ASSERT_TRUE(WriteSafetensors(path, shards[k]).ok());
+  }
+  ASSERT_TRUE(WriteFileAtomically(JoinPath(folder_, "model.safetensors.index.json"),
+                                  json({{"weight_map", map}}).dump())
+                  .ok());
+  ExpectLoadsTheSame();
+}
+
+TEST(ZooConfigTest, Gpt2SpellingsAndDefaults) {
+  const json spelled = {
+      {"model_type", "gpt2"},     {"vocab_size", 13},           {"n_ctx", 8},
+      {"hidden_size", 12},        {"num_hidden_layers", 2},     {"n_inner", nullptr},
+      {"num_attention_heads", 3}, {"summary_type", "cls_index"}};
+  const auto a = ModelFromConfig(spelled, "a"), b = ModelFromConfig(Gpt2Config(), "b");
+  ASSERT_TRUE(a.ok()) << a.status();
+  EXPECT_EQ(CountParameters(**a), CountParameters(**b));
+  EXPECT_EQ((*a)->n_ctx(), 8);
+  // n_ctx counts only where it stands alone.
+  EXPECT_EQ((*ModelFromConfig(With(Gpt2Config(), "n_ctx", 5), "c"))->n_ctx(), 8);
+}
+
+TEST(ZooConfigTest, Gpt2RefusesWhatItCannotRun) {
+  const json config = Gpt2Config();
+  for (const char* field : {"vocab_size", "n_positions", "n_embd", "n_layer", "n_head"}) {
+    json without = config;
+    without.erase(field);
+    EXPECT_TRUE(absl::StartsWith(ConfigError(without), absl::StrCat("config.json: '", field, "'")))
+        << ConfigError(without);
+    for (const json& wrong : {json(0), json(-1), json(int64_t{1} << 40), json(2.5), json("2")}) {
+      EXPECT_TRUE(absl::StartsWith(ConfigError(With(config, field, wrong)),
+                                   absl::StrCat("config.json: '", field, "' is ", wrong.dump(),
+                                                ", expected an integer in [1, ")))
+          << ConfigError(With(config, field, wrong));
+    }
+  }
+  EXPECT_EQ(ConfigError(With(config, "n_head", 5)),
+            "config.json: 'n_head' is 5, expected a divisor of 'n_embd', 12");
+  EXPECT_EQ(ConfigError(With(config, "add_cross_attention", true)),
+            "config.json: 'add_cross_attention' is true, supported is only false");
+  EXPECT_EQ(ConfigError(With(config, "layer_norm_epsilon", "1e-5")),
+            "config.json: 'layer_norm_epsilon' is \"1e-5\", expected a number in [0.0, 1.0]");
+  EXPECT_TRUE(
+      absl::StartsWith(ConfigError(With(config, "activation_function", "swoosh")),
+                       "config.json: 'activation_function' is \"swoosh\", expected one of"));
+  json large = With(With(config, "n_embd", 3 << 18), "n_layer", 4096);
+  EXPECT_NE(ConfigError(large).find("parameters, expected at most 2^40"), std::string::npos)
+      << ConfigError(large);
+}
+
+TEST(ZooConfigTest, ModelTypes) {
+  EXPECT_EQ(ConfigError({{"model_type", "gpt3"}}),
+            "config.json: 'model_type' is \"gpt3\", expected one of \"gpt2\", \"residual\", "
+            "\"transformer_lens\"; did you mean 'gpt2'?");
+  EXPECT_TRUE(absl::StartsWith(ConfigError(json::object()),
+                               "config.json: 'model_type' is missing, expected one of \"gpt2\""));
+  EXPECT_EQ(ConfigError({{"model_type", 7}}), "config.json: 'model_type' is 7, expected a text");
+  EXPECT_EQ(ConfigError(json::array()), "config.json: holds [], expected a JSON object");
+}
+
+TEST_F(ZooTest, TransformerLensByStateDictAndStacked) {
+  Save(TransformerLensConfig());
+  std::map<std::string, Tensor> tensors = ReadTensors();
+  EXPECT_EQ(tensors.at("blocks.1.attn.W_Q").shape(), Shape({3, 12, 4}));
+  ExpectLoadsTheSame();
+  EXPECT_TRUE(warnings_.empty());
+  tensors["blocks.0.attn.mask"] = Tensor::Zeros({8, 8}, kBool);
+  tensors["blocks.0.attn.IGNORE"] = Tensor::Scalar(-1e5);
+  WriteTensors(tensors);
+  ExpectLoadsTheSame();
+  EXPECT_TRUE(warnings_.empty());
+}
+
+// TransformerLens's default: norms folded into the weights, so no gains and biases in the file.
+TEST_F(ZooTest, TransformerLensWithFoldedNorms) {
+  for (const char* kind : {"LN", "RMS"}) {
+    Save(With(TransformerLensConfig(), "normalization_type", kind));
+    std::map<std::string, Tensor> tensors;
+    for (const auto& [name, x] : ReadTensors()) {
+      if (!absl::StrContains(name, "ln")) tensors[name] = x.Clone();
+    }
+    WriteTensors(tensors);
+    EXPECT_NE(LoadError().find("missing 'blocks.0.ln1.w'"), std::string::npos) << LoadError();
+    ASSERT_TRUE(
+        WriteFileAtomically(
+            JoinPath(folder_, "config.json"),
+            With(TransformerLensConfig(), "normalization_type", absl::StrCat(kind, "Pre")).dump())
+            .ok());
+    for (const Parameter& p : Parameters(*model_)) {
+      if (absl::StrContains(p.name, "ln")) InitializeParameter(p, 0);
+    }
+    logits_ = model_->Forward({tokens_});
+    ExpectLoadsTheSame();
+  }
+}
+
+TEST(ZooConfigTest, TransformerLensOptions) {
+  const json config = TransformerLensConfig();
+  const auto points = [](const json& c) {
+    const auto model = ModelFromConfig(c, "config.json");
+    EXPECT_TRUE(model.ok()) << model.status();
+    std::set<std::string> names;
+    for (const DeclaredHook& hook : HookPoints(**model)) names.insert(hook.name);
+    return names;
+  };
+  EXPECT_EQ(points(config).count("blocks.0.mlp.hook_pre"), 0u);
+  json gpt = With(With(config, "attn_only", false), "act_fn", "gelu_new");
+  EXPECT_EQ(points(gpt).count("blocks.0.mlp.hook_pre"), 1u);
+  EXPECT_EQ(points(gpt).count("blocks.0.hook_resid_mid"), 1u);
+  EXPECT_EQ(points(With(gpt, "parallel_attn_mlp", true)).count("blocks.0.hook_resid_mid"), 0u);
+  EXPECT_EQ(points(With(gpt, "normalization_type", nullptr)).count("blocks.0.ln1.hook_scale"), 0u);
+  const json rotary = With(With(gpt, "positional_embedding_type", "rotary"), "rotary_dim", 4);
+  EXPECT_EQ(points(rotary).count("blocks.0.attn.hook_rot_q"), 1u);
+
+  EXPECT_EQ(ConfigError(With(config, "attention_dir", "bidirectional")),
+            "config.json: 'attention_dir' is \"bidirectional\", supported is only \"causal\"");
+  EXPECT_EQ(ConfigError(With(config, "attn_scores_soft_cap", 50.0)),
+            "config.json: 'attn_scores_soft_cap' is 50.0, supported is only -1.0");
+  EXPECT_EQ(ConfigError(With(config, "d_vocab_out", 5)),
+            "config.json: 'd_vocab_out' is 5, supported is only 13");
+  EXPECT_NE(ConfigError(With(config, "attn_only", false)).find("'act_fn' is missing"),
+            std::string::npos);
+  EXPECT_NE(ConfigError(With(config, "normalization_type", "GN")).find("\"LNPre\""),
+            std::string::npos);
+}
+
+TEST_F(ZooTest, TransformerLensFieldsNobodyKnows) {
+  Save(With(TransformerLensConfig(), "positional_embeding_type", "alibi"));
+  ExpectLoadsTheSame();
+  ASSERT_EQ(warnings_.size(), 1u);
+  EXPECT_NE(warnings_[0].find("the field \"positional_embeding_type\" is not known"),
+            std::string::npos)
+      << warnings_[0];
+}
+
+TEST_F(ZooTest, OurOwnConfigsKeepEveryField) {
+  Save(ResidualConfig());
+  ExpectLoadsTheSame();
+  EXPECT_EQ(ReadTensors().count("blocks.1.mlp.W_in"), 1u);
+
+  TransformerConfig c;
+  c.d_model = 12;
+  c.n_ctx = 9;
+  c.d_vocab = 13;
+  c.blocks = {{"mlp"}, {"attn", "mlp"}};
+  c.n_heads = 4;
+  c.n_kv_heads = 2;
+  c.d_head = 6;
+  c.attention_bias = c.mlp_bias = c.final_norm = c.unembed_bias = false;
+  c.scale_by_layer = c.gated_mlp = c.parallel = c.tied = c.rotary_interleaved = true;
+  c.attention_scale = 0.3;
+  c.d_mlp = 20;
+  c.activation = Activation::kSilu;
+  c.norm = NormKind::kRmsNorm;
+  c.norm_placement = NormPlacement::kPost;
+  c.eps = 1e-3;
+  c.positions = Positions::kRotary;
+  c.rotary_dim = 4;
+  c.rotary_theta = 500;
+  c.embed_dropout = 0.1;
+  c.resid_dropout = 0.2;
+  c.attn_dropout = 0.3;
+  c.init_scale = 0.5;
+  c.scale_residual_init = true;
+  const json written = ConfigToJson(c);
+  const auto read = ModelFromConfig(written, "config.json");
+  ASSERT_TRUE(read.ok()) << read.status();
+  auto built = BuildTransformer(c);
+  Initialize(*built, 4);
+  Initialize(**read, 4);
+  ExpectIdentical((*read)->Forward({tokens_}), built->Forward({tokens_}), "logits");
+  MixerContext training;
+  training.training = true;
+  ExpectIdentical((*read)->Forward({tokens_}, nullptr, nullptr, &training),
+                  built->Forward({tokens_}, nullptr, nullptr, &training), "with dropout");
+  // Every field of the struct is in the file: all but "model_type" differ from a default's.
+  const json standard = ConfigToJson(TransformerConfig());
+  EXPECT_EQ(written.size(), standard.size());
+  for (const auto& [field, value] : written.items()) {
+    EXPECT_TRUE(field == "model_type" || value != standard[field]) << field;
+  }
+}
+
+TEST(ZooConfigTest, OurOwnConfigsRefuseWhatTheyDoNotKnow) {
+  const json config = ResidualConfig();
+  EXPECT_EQ(ConfigError(With(config, "n_haeds", 4)),
+            "config.json: no field \"n_haeds\" exists; did you mean 'n_heads'?");
+  EXPECT_EQ(ConfigError(With(config, "n_heads", 5)),
+            "config.json: 'n_heads' is 5, expected a divisor of 'd_model', 12, or a 'd_head'");
+  EXPECT_EQ(
+      ConfigError(With(config, "blocks", json::array({json::array({"attn", "convolution"})}))),
+      "config.json: 'blocks' names the mixer 'convolution', expected 'attn' or 'mlp'");
+  EXPECT_EQ(ConfigError(With(config, "blocks", {"attn"})),
+            "config.json: 'blocks' is [\"attn\"], expected a list of blocks, each a list of "
+            "mixers: [[\"attn\", \"mlp\"], ...]");
+  EXPECT_EQ(ConfigError(With(config, "norm", "batch_norm")).substr(0, 44),
+            "config.json: 'norm' is \"batch_norm\", expecte");
+  json missing = config;
+  missing.erase("blocks");
+  EXPECT_EQ(ConfigError(missing),
+            "config.json: 'blocks' is null, expected a list of blocks, each a list of mixers: "
+            "[[\"attn\", \"mlp\"], ...]");
+}
+
+// Sizes that would take all memory are found out before any is taken.
+TEST_F(ZooTest, HostileSizesAreRefusedByTheFile) {
+  Save(ResidualConfig());
+  json huge = ResidualConfig();
+  huge.update({{"d_model", 1 << 16},
+               {"d_vocab", 1 << 20},
+               {"n_ctx", 1 << 20},
+               {"n_heads", 1 << 10},
+               {"positions", "sinusoidal"}});
+  ASSERT_TRUE(WriteFileAtomically(JoinPath(folder_, "config.json"), huge.dump()).ok());
+  EXPECT_NE(LoadError().find("'embed.W_E' is [13, 12], expected [1048576, 65536]"),
+            std::string::npos)
+      << LoadError();
+}
+
+TEST_F(ZooTest, LoadErrorsNameTheFile) {
+  folder_ = "/no/such/folder";
+  EXPECT_EQ(LoadModel(folder_).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_NE(LoadError().find("/no/such/folder/config.json"), std::string::npos) << LoadError();
+}
+
+TEST_F(ZooTest, WhatIsReadMayBeWrittenWhereAskedFor) {
+  Save(ResidualConfig());
+  LoadOptions options;
+  options.writable = true;
+  const auto writable = LoadModel(folder_, options);
+  ASSERT_TRUE(writable.ok());
+  for (const Parameter& p : Parameters(*writable->model)) EXPECT_TRUE(p.value->unique()) << p.name;
+  options.weights = false;
+  const auto unread = LoadModel(folder_, options);
+  ASSERT_TRUE(unread.ok());
+  EXPECT_FALSE(unread->model->embed().W_E().defined());
+}
+
+TEST_F(ZooTest, SavesOnlyWhatTheConfigDescribes) {
+  Save(ResidualConfig());
+  const absl::Status other = SaveModel(*model_, Gpt2Config(), folder_);
+  EXPECT_EQ(other.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_FALSE(SaveModel(*model_, ResidualConfig(), "/proc/no/such").ok());
+}
+
+}  // namespace
+}  // namespace residual
