@@ -134,7 +134,8 @@ Tensor Attention(const Tensor& q, const Tensor& k, const Tensor& v,
   Saved s{q,       k,  v, {}, attention_internal::CheckOptions("attention", q, k, options),
           options, {}, {}};
   Tape* const tape = Tape::For({&q, &k, &v, &options.bias});
-  const bool empty = q.elements() == 0 || k.elements() == 0;
+  const bool empty = q.elements() == 0 || k.elements() == 0 || options.key_length == 0;
+  RESIDUAL_CHECK_OP("attention", !options.key_length || tape == nullptr, q, k, v);
   Tensor z;
   if (empty) {
     z = Tensor::Zeros(q.shape(), dtype);

@@ -41,6 +41,10 @@ struct AttentionOptions {
   Tensor bias;
   // > 0: key j is seen by query i only if |p_i - j| < window (sliding window attention).
   int64_t window = 0;
+  // Only the first key_length positions of k and v are keys, the rest is room to grow: a cache that
+  // a new token is appended to without moving the others. `key` above is this number then. Of the
+  // fused form alone, and not on a tape.
+  std::optional<int64_t> key_length;
 };
 
 // q: [batch, query, n_heads, d_head]; k, v: [batch, key, n_kv_heads, d_head], n_kv_heads dividing

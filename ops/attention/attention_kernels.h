@@ -12,6 +12,7 @@ namespace attention_internal {
 // Sizes, and which key each query sees. Tensors are [batch, position, head, d_head], row-major.
 struct Problem {
   int64_t batch, query, key, n_heads, n_kv_heads, d_head;
+  int64_t key_room;  // positions of k and v in memory, key or more
   double scale;
   bool causal;
   int64_t window;        // 0: none
@@ -43,7 +44,7 @@ struct Problem {
     return ((b * query + i) * n_heads + h) * d_head;
   }
   int64_t KeyRow(int64_t b, int64_t j, int64_t g) const {
-    return ((b * key + j) * n_kv_heads + g) * d_head;
+    return ((b * key_room + j) * n_kv_heads + g) * d_head;
   }
   int64_t BiasRow(int64_t b, int64_t i, int64_t h) const {
     return b * bias_batch_stride + h * bias_head_stride + i * key;

@@ -17,8 +17,10 @@ void CheckQueryAndKey(const char* op, const Tensor& q, const Tensor& k) {
 
 Masks CheckOptions(const char* op, const Tensor& q, const Tensor& k,
                    const AttentionOptions& options) {
-  const int64_t batch = q.dim(0), query = q.dim(1), n_heads = q.dim(2), key = k.dim(1);
+  const int64_t batch = q.dim(0), query = q.dim(1), n_heads = q.dim(2);
+  const int64_t key = options.key_length.value_or(k.dim(1));
   RESIDUAL_CHECK_OP(op, options.window >= 0, q, k);
+  RESIDUAL_CHECK_OP(op, key >= 0 && key <= k.dim(1), q, k);
   RESIDUAL_CHECK_OP(op, !options.causal || key >= query, q, k);
   Masks masks;
   if (const Tensor& mask = options.key_mask; mask.defined()) {
@@ -50,7 +52,8 @@ Problem MakeProblem(const Tensor& q, const Tensor& k, const Masks& masks,
   p.query = q.dim(1);
   p.n_heads = q.dim(2);
   p.d_head = q.dim(3);
-  p.key = k.dim(1);
+  p.key = options.key_length.value_or(k.dim(1));
+  p.key_room = k.dim(1);
   p.n_kv_heads = k.dim(2);
   const double usual = p.d_head == 0 ? 1 : 1 / std::sqrt(static_cast<double>(p.d_head));
   p.scale = options.scale.value_or(usual);

@@ -39,7 +39,7 @@ struct Rows {
   }
   template <class T>
   T* Key(T* x, int64_t b, int64_t j, int64_t h) const {
-    return x + ((b * p.key + j) * p.n_kv_heads + h / p.group()) * p.d_head;
+    return x + p.KeyRow(b, j, h / p.group());
   }
 };
 

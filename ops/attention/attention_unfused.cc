@@ -143,6 +143,7 @@ Tensor Masked(const Tensor& products, const Tensor& q, const Tensor& k, const Ma
 
 Tensor AttentionScores(const Tensor& q, const Tensor& k, const AttentionOptions& options) {
   attention_internal::CheckQueryAndKey("attention_scores", q, k);
+  RESIDUAL_CHECK_OP("attention_scores", !options.key_length, q, k);
   Masks masks = CheckOptions("attention_scores", q, k, options);
   const DType wide = WideType(q.dtype());
   if (masks.bias.defined()) masks.bias = Cast(masks.bias, wide);
