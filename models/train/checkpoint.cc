@@ -187,9 +187,9 @@ absl::StatusOr<CheckpointStore::Found> CheckpointStore::Newest() const {
     }
     found.notes.emplace_back(status.message());
   }
-  return absl::NotFoundError(absl::StrCat(
-      folder_, ": has no checkpoint",
-      found.notes.empty() ? "" : " that is whole: ", absl::StrJoin(found.notes, "; ")));
+  if (found.notes.empty()) return absl::NotFoundError(folder_ + ": has no checkpoint");
+  return absl::DataLossError(
+      absl::StrCat(folder_, ": no checkpoint is whole: ", absl::StrJoin(found.notes, "; ")));
 }
 
 absl::Status CheckpointStore::Verify(const std::string& path) {

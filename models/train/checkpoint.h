@@ -47,19 +47,20 @@ class CheckpointStore {
     std::vector<std::string> notes;  // newer ones that were passed over, and why
   };
   // The newest checkpoint whose every file has the size and checksum of its manifest. NotFound if
-  // there is none; the message has the notes.
+  // there is none; DataLoss, with the notes, if none is whole.
   absl::StatusOr<Found> Newest() const;
 
   // Checks one checkpoint folder against its manifest: DataLoss names the file, what was found and
   // what was expected.
   static absl::Status Verify(const std::string& path);
 
+  // The folder of a step's checkpoint, written or not.
+  std::string PathOf(int64_t step) const;
   const std::string& folder() const { return folder_; }
 
  private:
   CheckpointStore(std::string folder, std::shared_ptr<const void> lock)
       : folder_(std::move(folder)), lock_(std::move(lock)) {}
-  std::string PathOf(int64_t step) const;
   absl::StatusOr<std::vector<int64_t>> Steps() const;  // of the complete ones, falling
 
   std::string folder_;

@@ -150,11 +150,10 @@ TEST_F(CheckpointTest, NoneIsWhole) {
   fs::remove(Path("checkpoint-1/manifest.json"));
   fs::resize_file(Path("checkpoint-2/state"), 10);
   const absl::Status status = store_->Newest().status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(
-      std::string(status.message()),
-      AllOf(HasSubstr("no checkpoint that is whole"), HasSubstr("checkpoint-2/state: has 10"),
-            HasSubstr("checkpoint-1/manifest.json: cannot open")));
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("no checkpoint is whole"), HasSubstr("checkpoint-2/state: has 10"),
+                    HasSubstr("checkpoint-1/manifest.json: cannot open")));
 }
 
 TEST_F(CheckpointTest, PassedOverOnesGoWhenTheRunGetsOn) {

@@ -1,5 +1,6 @@
 #include "models/train/optimizer.h"
 
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -47,6 +48,7 @@ Optimizer::Optimizer(const OptimizerConfig& config, Module& module) : config_(co
     if (config_.kind != OptimizerKind::kSgd) {
       slot.first = Tensor::Zeros(value.shape(), dtype);
       slot.second = Tensor::Zeros(value.shape(), dtype);
+      if (config_.amsgrad) slot.third = Tensor::Zeros(value.shape(), dtype);
     }
     slot.parameter = std::move(parameter);
     slots_.push_back(std::move(slot));
@@ -66,6 +68,7 @@ void Optimizer::Step(double lr, absl::Span<const Tensor> grads, double grad_scal
       SgdOptions sgd;
       sgd.lr = rate;
       sgd.momentum = config_.momentum;
+      sgd.dampening = config_.dampening;
       sgd.nesterov = config_.nesterov;
       sgd.weight_decay = decay;
       sgd.grad_scale = grad_scale;
@@ -80,26 +83,74 @@ void Optimizer::Step(double lr, absl::Span<const Tensor> grads, double grad_scal
       adam.decoupled = config_.kind == OptimizerKind::kAdamW;
       adam.step = steps_;
       adam.grad_scale = grad_scale;
-      AdamStep(*slot.parameter.value, slot.first, slot.second, grads[i], adam);
+      AdamStep(*slot.parameter.value, slot.first, slot.second, grads[i], adam,
+               config_.amsgrad ? &slot.third : nullptr);
     }
   }
 }
 
-std::vector<std::pair<std::string, Tensor*>> Optimizer::State() {
-  std::vector<std::pair<std::string, Tensor*>> state;
-  for (Slot& slot : slots_) {
+template <class Visit>
+void Optimizer::VisitState(const OptimizerConfig& config, std::vector<Slot>& slots, Visit visit) {
+  for (Slot& slot : slots) {
     const std::string& name = slot.parameter.name;
-    if (config_.kind == OptimizerKind::kSgd) {
-      if (config_.momentum == 0) continue;
-      // Before the first step there is no buffer; zeros would differ from PyTorch's first step, so
-      // an undefined one is left out.
-      if (slot.first.defined()) state.emplace_back("momentum_buffer." + name, &slot.first);
+    if (config.kind == OptimizerKind::kSgd) {
+      if (config.momentum != 0) visit(absl::StrCat("momentum_buffer.", name), slot, slot.first);
     } else {
-      state.emplace_back("exp_avg." + name, &slot.first);
-      state.emplace_back("exp_avg_sq." + name, &slot.second);
+      visit(absl::StrCat("exp_avg.", name), slot, slot.first);
+      visit(absl::StrCat("exp_avg_sq.", name), slot, slot.second);
+      if (config.amsgrad) visit(absl::StrCat("max_exp_avg_sq.", name), slot, slot.third);
     }
   }
+}
+
+std::vector<std::pair<std::string, Tensor>> Optimizer::State() const {
+  std::vector<std::pair<std::string, Tensor>> state;
+  // Slots are handed out for writing; here they are only read.
+  VisitState(config_, const_cast<std::vector<Slot>&>(slots_),
+             [&](const std::string& name, const Slot&, const Tensor& tensor) {
+               // A momentum buffer of zeros would differ from none: PyTorch's first step sets it.
+               if (tensor.defined()) state.emplace_back(name, tensor);
+             });
   return state;
+}
+
+absl::Status Optimizer::SetState(int64_t steps, std::vector<std::pair<std::string, Tensor>> state) {
+  std::map<std::string, Tensor> by_name;
+  for (auto& [name, tensor] : state) by_name[name] = std::move(tensor);
+  state.clear();
+  std::vector<std::pair<Tensor*, Tensor>> found;
+  absl::Status status;
+  VisitState(config_, slots_, [&](const std::string& name, const Slot& slot, Tensor& tensor) {
+    const auto it = by_name.find(name);
+    const Tensor& value = *slot.parameter.value;
+    const DType dtype = value.dtype() == kF64 ? kF64 : kF32;
+    if (it == by_name.end()) {
+      if (config_.kind == OptimizerKind::kSgd) {
+        found.emplace_back(&tensor, Tensor());
+      } else {
+        status.Update(absl::InvalidArgumentError(absl::StrCat("'", name, "' is missing")));
+      }
+    } else if (it->second.shape() != value.shape() || it->second.dtype() != dtype) {
+      status.Update(absl::InvalidArgumentError(
+          absl::StrCat("'", name, "' is ", it->second.ToString(), ", expected ", Name(dtype),
+                       value.shape().ToString())));
+    } else {
+      found.emplace_back(&tensor, std::move(it->second));
+    }
+    if (it != by_name.end()) by_name.erase(it);
+  });
+  if (status.ok() && !by_name.empty()) {
+    status = absl::InvalidArgumentError(absl::StrCat("'", by_name.begin()->first,
+                                                     "' belongs to no parameter of this ",
+                                                     OptimizerKindName(config_.kind)));
+  }
+  if (!status.ok()) return status;
+  for (auto& [to, value] : found) {
+    // A mapped file cannot be written.
+    *to = !value.defined() || value.unique() ? std::move(value) : value.Clone();
+  }
+  steps_ = steps;
+  return absl::OkStatus();
 }
 
 }  // namespace residual

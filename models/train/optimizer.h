@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "models/nn/module.h"
 #include "tensor/core/tensor.h"
 
@@ -20,8 +22,9 @@ enum class OptimizerKind { kAdamW, kAdam, kSgd };
 struct OptimizerConfig {
   OptimizerKind kind = OptimizerKind::kAdamW;
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // Adam, AdamW
-  double momentum = 0;                            // SGD
-  bool nesterov = false;
+  bool amsgrad = false;                           // Adam, AdamW (Reddi et al. 2018)
+  double momentum = 0, dampening = 0;             // SGD
+  bool nesterov = false;                          // SGD with momentum
   // AdamW: decoupled (Loshchilov and Hutter 2019); Adam, SGD: added to the gradient. Only for
   // parameters whose Describe says so.
   double weight_decay = 0;
@@ -42,18 +45,28 @@ class Optimizer {
   // first multiplied by `grad_scale` (clipping). The parameters must have no other handles.
   void Step(double lr, absl::Span<const Tensor> grads, double grad_scale);
 
-  // The moments by name ("exp_avg.blocks.0.attn.W_Q"), for checkpoints.
-  std::vector<std::pair<std::string, Tensor*>> State();
+  // What the steps so far have left, by name ("exp_avg.blocks.0.attn.W_Q", "momentum_buffer.…"):
+  // with the parameters and steps(), all that the next step depends on. Handles on the optimizer's
+  // own tensors, to be dropped before the next step.
+  std::vector<std::pair<std::string, Tensor>> State() const;
+  // Puts such a state back. InvalidArgument names a tensor that is missing, unknown or of another
+  // shape or dtype; nothing is changed then.
+  absl::Status SetState(int64_t steps, std::vector<std::pair<std::string, Tensor>> state);
 
   int64_t steps() const { return steps_; }
-  void set_steps(int64_t steps) { steps_ = steps; }
   const OptimizerConfig& config() const { return config_; }
 
  private:
   struct Slot {
     Parameter parameter;
-    Tensor first, second;  // Adam: m and v; SGD: momentum in first
+    // Adam: exp_avg, exp_avg_sq, max_exp_avg_sq (AMSGrad). SGD: momentum_buffer, which the first
+    // step with a gradient makes.
+    Tensor first, second, third;
   };
+  // Calls visit(name, tensor) for every tensor of the state, whether or not it has a value yet.
+  template <class Visit>
+  static void VisitState(const OptimizerConfig& config, std::vector<Slot>& slots, Visit visit);
+
   OptimizerConfig config_;
   std::vector<Slot> slots_;
   int64_t steps_ = 0;

@@ -17,7 +17,9 @@ namespace {
 std::optional<std::string> DescribeNonFinite(const std::string& name, const Tensor& x) {
   const std::optional<int64_t> index = FirstNonFinite(x);
   if (!index) return std::nullopt;
-  const double value = x.Reshaped({x.elements()}).Row(*index).Item();
+  Tensor flat = x.Reshaped({x.elements()});
+  flat.set_tape_ref({});  // nothing to record
+  const double value = flat.Row(*index).Item();
   return absl::StrCat("'", name, "' ", x.shape().ToString(), " at index ", *index, " (", value,
                       ")");
 }
@@ -40,11 +42,6 @@ class Watched {
 
 Trainer::Trainer(const TrainConfig& config, ResidualModel& model, const DataSource& data)
     : config_(config), model_(model), data_(data), optimizer_(config.optimizer, model) {}
-
-void Trainer::set_step(int64_t step) {
-  step_ = step;
-  optimizer_.set_steps(step);
-}
 
 absl::Status Trainer::NonFiniteLoss(const TrainingBatch& batch, double loss) const {
   const std::string where = absl::StrCat("step ", step_, ": the loss is ", loss);

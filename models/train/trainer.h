@@ -49,8 +49,9 @@ class Trainer {
 
   // Steps done so far.
   int64_t step() const { return step_; }
-  // For resuming: everything else of a run is a pure function of the config and the step.
-  void set_step(int64_t step);
+  // For resuming, beside the weights and the optimizer's state: everything else of a run is a pure
+  // function of the config and the step.
+  void set_step(int64_t step) { step_ = step; }
 
   const TrainConfig& config() const { return config_; }
   ResidualModel& model() { return model_; }

@@ -1,0 +1,29 @@
+// All that a training run is beside its config, as files: weights, optimizer state, step. What goes
+// on from them has the bits of a run that was never interrupted.
+
+#ifndef RESIDUAL_MODELS_TRAIN_SNAPSHOT_H_
+#define RESIDUAL_MODELS_TRAIN_SNAPSHOT_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "models/train/checkpoint.h"
+#include "models/train/trainer.h"
+
+namespace residual {
+
+// model.safetensors: the parameters under their own names, heads first, as a folder of the kind
+// "residual" has them, so with a config.json beside it a checkpoint opens as a model.
+// optimizer.safetensors: Optimizer::State; metadata "optimizer" and "step". The trainer must
+// outlive the result.
+std::vector<CheckpointFile> SnapshotFiles(Trainer& trainer);
+
+// Puts the state of these files of `folder` into a trainer of the same config, bit for bit.
+// InvalidArgument names file, tensor, what was found and what was expected; the trainer's weights
+// may be changed then.
+absl::Status RestoreSnapshot(const std::string& folder, Trainer& trainer);
+
+}  // namespace residual
+
+#endif  // RESIDUAL_MODELS_TRAIN_SNAPSHOT_H_
