@@ -1,11 +1,10 @@
-// Continuing a prompt, token by token.
+// Continuing prompts, token by token.
 
 #ifndef RESIDUAL_MODELS_GENERATE_GENERATE_H_
 #define RESIDUAL_MODELS_GENERATE_GENERATE_H_
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -17,22 +16,40 @@ namespace residual {
 struct GenerateOptions {
   int64_t max_new_tokens = 100;
   SamplerOptions sampler;
-  std::optional<int64_t> stop_token;  // generation ends after it
-  // Called after every token; returns false to stop.
-  std::function<bool(int64_t token)> on_token;
-  int64_t row = 0;  // which of several prompts this is: rows draw different numbers
+  std::vector<int64_t> stop_tokens;  // a prompt's continuation ends with any of them
+  // Called after every token, with the number of its prompt; returns false to end that prompt's
+  // continuation with it.
+  std::function<bool(int64_t prompt, const Sampled& sampled)> on_token;
+  int64_t first_row = 0;  // prompt i draws the random numbers of row first_row + i
+};
+
+enum class EndOfGeneration {
+  kMaxNewTokens,
+  kStopToken,
+  kContextFull,  // the model cannot read the last token: the context is full without it
+  kCallback,
+};
+
+struct Continuation {
+  std::vector<int64_t> tokens;   // the new ones only
+  std::vector<double> logprobs;  // of each, under the model's own distribution
+  EndOfGeneration end = EndOfGeneration::kMaxNewTokens;
 };
 
 struct Generated {
-  std::vector<int64_t> tokens;  // the new ones only
-  std::vector<double> logprobs;
-  double prefill_seconds = 0, decode_seconds = 0;
+  std::vector<Continuation> continuations;  // one for each prompt
+  double prefill_seconds = 0;               // until the first logits
+  double decode_seconds = 0;
 };
 
-// Reads the prompt once, then one token at a time with the state. Ends at max_new_tokens, the stop
-// token, or when the model's context is full. InvalidArgument for an empty prompt, a token outside
-// the vocabulary, a prompt longer than the context, or options out of range.
-absl::StatusOr<Generated> Generate(const ResidualModel& model, const std::vector<int64_t>& prompt,
+// Reads the prompts once, all together, then a token of each at a time. Shorter prompts are padded
+// on the left behind a mask; a prompt's continuation is what it would be alone (as
+// far as rounding goes), and depends on options.first_row + its number, never on the other prompts
+// or the number of threads. InvalidArgument for no prompt, an empty prompt, a token outside the
+// vocabulary, a prompt longer than the context, or options out of range; DataLoss if the model's
+// logits hold a NaN or nothing but -inf.
+absl::StatusOr<Generated> Generate(const ResidualModel& model,
+                                   const std::vector<std::vector<int64_t>>& prompts,
                                    const GenerateOptions& options);
 
 }  // namespace residual

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <numeric>
+#include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
@@ -13,23 +13,55 @@
 namespace residual {
 namespace {
 
-constexpr double kNegativeInfinity = -std::numeric_limits<double>::infinity();
+struct Candidate {
+  int64_t id;
+  double score, weight;  // weight: the probability, but for a common factor
+};
 
-// log sum exp of the logits.
-double LogSumExp(absl::Span<const float> logits) {
-  const double largest = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (float x : logits) sum += std::exp(x - largest);
-  return largest + std::log(sum);
+// The more probable first; of equals the smaller id.
+bool Before(const Candidate& a, const Candidate& b) {
+  return a.score != b.score ? a.score > b.score : a.id < b.id;
 }
 
-// Probabilities of scores sorted from the largest down.
-std::vector<double> Probabilities(const std::vector<double>& sorted) {
-  std::vector<double> p(sorted.size());
-  double sum = 0;
-  for (size_t i = 0; i < p.size(); ++i) sum += p[i] = std::exp(sorted[i] - sorted[0]);
-  for (double& x : p) x /= sum;
-  return p;
+double TotalWeight(const std::vector<Candidate>& candidates) {
+  double total = 0;
+  for (const Candidate& c : candidates) total += c.weight;
+  return total;
+}
+
+// Ties with the k-th stay, as in Hugging Face: they are not less probable than it.
+void KeepTopK(int64_t k, std::vector<Candidate>* candidates) {
+  if (k == 0 || k >= static_cast<int64_t>(candidates->size())) return;
+  std::nth_element(candidates->begin(), candidates->begin() + (k - 1), candidates->end(), Before);
+  const double kth = (*candidates)[k - 1].score;
+  candidates->erase(std::remove_if(candidates->begin() + k, candidates->end(),
+                                   [&](const Candidate& c) { return c.score < kth; }),
+                    candidates->end());
+  std::sort(candidates->begin(), candidates->end(), Before);  // an order that is the same anywhere
+}
+
+// From a heap: a vocabulary is large and the tokens that make up the mass are few.
+void KeepTopP(double p, std::vector<Candidate>* candidates) {
+  if (p >= 1) return;
+  const double wanted = p * TotalWeight(*candidates);
+  auto after = [](const Candidate& a, const Candidate& b) { return Before(b, a); };
+  std::make_heap(candidates->begin(), candidates->end(), after);
+  std::vector<Candidate> kept;
+  double mass = 0;
+  while (!candidates->empty() && (kept.empty() || mass < wanted)) {
+    std::pop_heap(candidates->begin(), candidates->end(), after);
+    kept.push_back(candidates->back());
+    candidates->pop_back();
+    mass += kept.back().weight;
+  }
+  *candidates = std::move(kept);
+}
+
+// Weights are relative to the largest, which every other step keeps.
+void KeepMinP(double min_p, std::vector<Candidate>* candidates) {
+  candidates->erase(std::remove_if(candidates->begin(), candidates->end(),
+                                   [&](const Candidate& c) { return c.weight < min_p; }),
+                    candidates->end());
 }
 
 }  // namespace
@@ -50,65 +82,55 @@ absl::Status ValidateSampler(const SamplerOptions& o) {
   return absl::OkStatus();
 }
 
+double LogSumExp(absl::Span<const float> logits) {
+  double largest = logits[0];
+  for (const float x : logits) {
+    if (x > largest) largest = x;
+  }
+  if (!std::isfinite(largest)) return largest;
+  double sum = 0;
+  for (const float x : logits) sum += std::exp(x - largest);
+  return largest + std::log(sum);
+}
+
+void PenalizeRepetition(absl::Span<const int64_t> history, double penalty,
+                        absl::Span<double> scores) {
+  if (penalty == 1) return;
+  const absl::flat_hash_set<int64_t> seen(history.begin(), history.end());
+  for (const int64_t token : seen) {
+    RESIDUAL_CHECK(token >= 0 && token < static_cast<int64_t>(scores.size())) << token;
+    double& score = scores[token];
+    score = score > 0 ? score / penalty : score * penalty;
+  }
+}
+
 Sampled SampleToken(absl::Span<const float> logits, absl::Span<const int64_t> history,
                     const SamplerOptions& options, int64_t row, int64_t index) {
   RESIDUAL_CHECK(!logits.empty());
   const double log_sum = LogSumExp(logits);
   std::vector<double> scores(logits.begin(), logits.end());
-  if (options.repetition_penalty != 1) {
-    const absl::flat_hash_set<int64_t> seen(history.begin(), history.end());
-    for (int64_t token : seen) {
-      double& score = scores[token];
-      score = score > 0 ? score / options.repetition_penalty : score * options.repetition_penalty;
-    }
-  }
+  PenalizeRepetition(history, options.repetition_penalty, absl::MakeSpan(scores));
   auto chosen = [&](int64_t token) { return Sampled{token, logits[token] - log_sum}; };
-  if (options.temperature == 0) {
-    return chosen(std::max_element(scores.begin(), scores.end()) - scores.begin());
-  }
+  const int64_t best = std::max_element(scores.begin(), scores.end()) - scores.begin();
+  if (options.temperature == 0) return chosen(best);
 
-  // The candidates, from the most probable down; of equals the smaller id first.
-  std::vector<int64_t> ids(scores.size());
-  std::iota(ids.begin(), ids.end(), 0);
-  auto before = [&](int64_t a, int64_t b) {
-    return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
-  };
-  if (options.top_k > 0 && options.top_k < static_cast<int64_t>(ids.size())) {
-    std::partial_sort(ids.begin(), ids.begin() + options.top_k, ids.end(), before);
-    // Ties with the k-th stay, as in Hugging Face: they are not less probable than it.
-    const double kth = scores[ids[options.top_k - 1]];
-    ids.erase(std::remove_if(ids.begin(), ids.end(), [&](int64_t id) { return scores[id] < kth; }),
-              ids.end());
+  std::vector<Candidate> candidates;
+  candidates.reserve(scores.size());
+  for (size_t id = 0; id < scores.size(); ++id) {
+    const double weight = std::exp((scores[id] - scores[best]) / options.temperature);
+    if (weight > 0) candidates.push_back({static_cast<int64_t>(id), scores[id], weight});
   }
-  std::sort(ids.begin(), ids.end(), before);
-  while (ids.size() > 1 && scores[ids.back()] == kNegativeInfinity) ids.pop_back();
-
-  auto sorted_scores = [&] {
-    std::vector<double> sorted;
-    for (int64_t id : ids) sorted.push_back(scores[id] / options.temperature);
-    return sorted;
-  };
-  if (options.top_p < 1) {
-    const std::vector<double> p = Probabilities(sorted_scores());
-    double mass = 0;
-    size_t kept = 0;
-    while (kept < p.size() && mass < options.top_p) mass += p[kept++];
-    ids.resize(std::max<size_t>(1, kept));
-  }
-  if (options.min_p > 0) {
-    const std::vector<double> p = Probabilities(sorted_scores());
-    size_t kept = 1;
-    while (kept < p.size() && p[kept] >= options.min_p * p[0]) ++kept;
-    ids.resize(kept);
-  }
-  const std::vector<double> p = Probabilities(sorted_scores());
+  if (candidates.empty()) return chosen(best);  // no token has a probability
+  KeepTopK(options.top_k, &candidates);
+  KeepTopP(options.top_p, &candidates);
+  KeepMinP(options.min_p, &candidates);
   const Philox random(options.seed, RandomStream("sample", static_cast<uint64_t>(row)));
-  double u = random.UniformDouble(static_cast<uint64_t>(index));
-  for (size_t i = 0; i < p.size(); ++i) {
-    u -= p[i];
-    if (u < 0) return chosen(ids[i]);
+  double u = random.UniformDouble(static_cast<uint64_t>(index)) * TotalWeight(candidates);
+  for (const Candidate& c : candidates) {
+    u -= c.weight;
+    if (u < 0) return chosen(c.id);
   }
-  return chosen(ids.back());  // rounding left a crumb
+  return chosen(candidates.back().id);  // rounding left a crumb
 }
 
 }  // namespace residual

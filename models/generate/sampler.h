@@ -25,6 +25,14 @@ struct SamplerOptions {
 // InvalidArgument names the field, what was found and what is expected.
 absl::Status ValidateSampler(const SamplerOptions& options);
 
+// log sum exp of logits; not finite if one is NaN or +inf, or all are -inf.
+double LogSumExp(absl::Span<const float> logits);
+
+// Applies the penalty once for every token that occurs in `history`: a positive score is divided by
+// it, a negative one multiplied.
+void PenalizeRepetition(absl::Span<const int64_t> history, double penalty,
+                        absl::Span<double> scores);
+
 struct Sampled {
   int64_t token = 0;
   double logprob = 0;  // natural log of its probability under the model's own distribution

@@ -1,6 +1,7 @@
 #include "models/generate/sampler.h"
 
 #include <cmath>
+#include <limits>
 #include <map>
 #include <vector>
 
@@ -92,6 +93,37 @@ TEST(SamplerTest, DrawsAreAFunctionOfSeedRowAndIndex) {
                    SampleToken(kLogits, {}, options, 2, i).token;
   }
   EXPECT_GT(differences, 20);
+}
+
+TEST(SamplerTest, EveryStepKeepsWhatTheOneBeforeLeft) {
+  SamplerOptions options;
+  options.temperature = 2;  // square roots: 1 : 2 : 1.41 : 1
+  options.top_k = 2;        // 2 : 1.41, of which 0.586 is the first's
+  options.top_p = 0.58;
+  EXPECT_EQ(Frequencies(options, 1000).size(), 1);
+  options.top_p = 0.59;
+  EXPECT_EQ(Frequencies(options, 1000).size(), 2);
+  options.min_p = 0.71;  // of 1.41 / 2
+  EXPECT_EQ(Frequencies(options, 1000).size(), 1);
+}
+
+TEST(SamplerTest, LogProbsAreThoseOfTheModel) {
+  SamplerOptions options;
+  options.temperature = 0.3;
+  options.top_k = 1;
+  options.repetition_penalty = 1.1;
+  EXPECT_NEAR(SampleToken(kLogits, {1}, options, 0, 0).logprob, std::log(0.5), 1e-6);
+}
+
+TEST(SamplerTest, LogSumExp) {
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::nanf("");
+  EXPECT_NEAR(LogSumExp({1000.0f, 1000.0f}), 1000 + std::log(2.0), 1e-9);
+  EXPECT_EQ(LogSumExp({-inf, 3.0f}), 3);
+  EXPECT_EQ(LogSumExp({-inf, -inf}), -inf);
+  for (const std::vector<float>& logits :
+       {std::vector<float>{nan, 1}, {1, nan}, {1, nan, 2}, {1, inf}}) {
+    EXPECT_FALSE(std::isfinite(LogSumExp(logits)));
+  }
 }
 
 TEST(SamplerTest, RejectsOptionsOutOfRange) {
