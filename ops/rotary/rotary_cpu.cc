@@ -22,11 +22,38 @@ VF LoadAsF32(DF d, const BFloat16* p) {
   const auto bits = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(p));
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, bits)));
 }
+// The bits of bf16(x), to nearest even and NaN for NaN, in the low half of each lane.
+hn::Vec<hn::RebindToUnsigned<DF>> ToBF16(DF d, VF x) {
+  const hn::RebindToUnsigned<DF> d32;
+  const auto bits = hn::BitCast(d32, x);
+  const auto upper = hn::ShiftRight<16>(bits);
+  const auto odd = hn::And(upper, hn::Set(d32, 1));
+  const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(d32, 0x7fff))));
+  const auto nan = hn::Or(upper, hn::Set(d32, 0x40));
+  return hn::IfThenElse(hn::RebindMask(d32, hn::IsNaN(x)), nan, rounded);
+}
 void StoreFromF32(VF x, DF d, float* p) { hn::StoreU(x, d, p); }
 void StoreFromF32(VF x, DF d, BFloat16* p) {
-  HWY_ALIGN float values[hn::MaxLanes(d)];
-  hn::Store(x, d, values);
-  for (size_t i = 0; i < hn::Lanes(d); ++i) p[i] = BFloat16::FromFloat(values[i]);
+  const hn::Rebind<uint16_t, DF> d16;
+  const hn::RebindToSigned<DF> d32;
+  // The bits are below 2^16, so a saturating conversion keeps them.
+  hn::StoreU(hn::DemoteTo(d16, hn::BitCast(d32, ToBF16(d, x))), d16,
+             reinterpret_cast<uint16_t*>(p));
+}
+
+// The even and the odd elements of 2 * lanes.
+void LoadPairs(DF d, const float* p, VF& even, VF& odd) { hn::LoadInterleaved2(d, p, even, odd); }
+void StorePairs(DF d, VF even, VF odd, float* p) { hn::StoreInterleaved2(even, odd, d, p); }
+void LoadPairs(DF d, const BFloat16* p, VF& even, VF& odd) {
+  const hn::RebindToUnsigned<DF> d32;
+  const auto both = hn::LoadU(d32, reinterpret_cast<const uint32_t*>(p));
+  even = hn::BitCast(d, hn::ShiftLeft<16>(both));
+  odd = hn::BitCast(d, hn::And(both, hn::Set(d32, 0xffff0000u)));
+}
+void StorePairs(DF d, VF even, VF odd, BFloat16* p) {
+  const hn::RebindToUnsigned<DF> d32;
+  const auto both = hn::Or(ToBF16(d, even), hn::ShiftLeft<16>(ToBF16(d, odd)));
+  hn::StoreU(both, d32, reinterpret_cast<uint32_t*>(p));
 }
 
 float ToF32(float x) { return x; }
@@ -59,7 +86,17 @@ void RotateHalf(const T* HWY_RESTRICT x, const float* HWY_RESTRICT cos,
 template <class T>
 void RotateInterleaved(const T* HWY_RESTRICT x, const float* HWY_RESTRICT cos,
                        const float* HWY_RESTRICT sin, float sign, int64_t half, T* HWY_RESTRICT y) {
-  for (int64_t i = 0; i < half; ++i) {
+  const DF d;
+  const int64_t lanes = hn::Lanes(d);
+  const VF signs = hn::Set(d, sign);
+  int64_t i = 0;
+  for (; i + lanes <= half; i += lanes) {
+    const VF c = hn::LoadU(d, cos + i), s = hn::Mul(signs, hn::LoadU(d, sin + i));
+    VF a, b;
+    LoadPairs(d, x + 2 * i, a, b);
+    StorePairs(d, hn::NegMulAdd(b, s, hn::Mul(a, c)), hn::MulAdd(a, s, hn::Mul(b, c)), y + 2 * i);
+  }
+  for (; i < half; ++i) {
     const float c = cos[i], s = sign * sin[i], a = ToF32(x[2 * i]), b = ToF32(x[2 * i + 1]);
     FromF32(a * c - b * s, y + 2 * i);
     FromF32(b * c + a * s, y + 2 * i + 1);
