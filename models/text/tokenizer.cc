@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "models/checkpoint/config_reader.h"
 #include "models/text/bpe_trainer.h"
 #include "models/text/tokenizer_json.h"
 #include "nlohmann/json.hpp"
@@ -33,12 +34,10 @@ bool IsFolder(const std::string& path) {
 // GPT-2's two files as a tokenizer.json.
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadVocabAndMerges(const std::string& vocab_path,
                                                               const std::string& merges_path) {
-  RESIDUAL_ASSIGN_OR_RETURN(const std::string vocab_text, ReadFile(vocab_path, kLargestFile));
   RESIDUAL_ASSIGN_OR_RETURN(const std::string merges_text, ReadFile(merges_path, kLargestFile));
   nlohmann::json root = nlohmann::json::parse(ByteLevelBpeJson({}, {}));
   nlohmann::json& vocab = root["model"]["vocab"];
-  vocab = nlohmann::json::parse(vocab_text, nullptr, /*allow_exceptions=*/false);
-  if (vocab.is_discarded()) return absl::InvalidArgumentError(vocab_path + ": no valid JSON");
+  RESIDUAL_ASSIGN_OR_RETURN(vocab, ReadJsonObject(vocab_path, kLargestFile));
   nlohmann::json merges = nlohmann::json::array();
   int64_t number = 0;
   for (absl::string_view line : absl::StrSplit(merges_text, '\n')) {
@@ -55,7 +54,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadVocabAndMerges(const std::string&
   root["model"]["merges"] = std::move(merges);
   // The end of a document is no text: GPT-2 knows it by name, as its two files cannot say so.
   const char* const end_of_text = "<|endoftext|>";
-  if (vocab.is_object() && vocab.contains(end_of_text)) {
+  if (vocab.contains(end_of_text)) {
     root["added_tokens"].push_back({{"id", vocab[end_of_text]},
                                     {"content", end_of_text},
                                     {"single_word", false},

@@ -6,6 +6,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "models/checkpoint/config_reader.h"
 #include "models/text/bpe.h"
 #include "models/text/byte_level.h"
 #include "models/text/pipeline.h"
@@ -17,47 +18,13 @@ namespace {
 
 using Json = nlohmann::json;
 
-// A value as an error shows it.
-std::string Shown(const Json& value) {
-  if (value.is_structured() && value.size() > 20) {
-    return absl::StrCat(value.is_array() ? "a list of " : "an object of ", value.size());
-  }
-  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (text.size() > 60) text = text.substr(0, 57) + "...";
-  return text;
-}
-
-absl::StatusOr<Json> ParseJson(const std::string& text, const std::string& source) {
-  constexpr int kDeepest = 64;
-  bool too_deep = false;
-  auto watch = [&](int depth, Json::parse_event_t, Json&) {
-    too_deep |= depth > kDeepest;
-    return !too_deep;
-  };
-  try {
-    Json parsed = Json::parse(text, watch);
-    if (!too_deep) return parsed;
-    return absl::InvalidArgumentError(
-        absl::StrCat(source, ": nested deeper than ", kDeepest, " levels"));
-  } catch (const Json::exception& error) {
-    // "[json.exception.parse_error.101] parse error at line 1, column 2: ..."
-    const std::vector<std::string> parts = absl::StrSplit(error.what(), absl::MaxSplits("] ", 1));
-    return absl::InvalidArgumentError(
-        absl::StrCat(source, ": no valid JSON: ", parts.back().substr(0, 200)));
-  }
-}
-
 // Reads one tokenizer.json; every error names the file and the field.
 class Reader {
  public:
   explicit Reader(const std::string& source) : source_(source) {}
 
   absl::StatusOr<std::unique_ptr<Tokenizer>> Read(std::string text) {
-    RESIDUAL_ASSIGN_OR_RETURN(const Json root, ParseJson(text, source_));
-    if (!root.is_object()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(source_, ": is ", Shown(root), ", expected an object"));
-    }
+    RESIDUAL_ASSIGN_OR_RETURN(const Json root, ParseJsonObject(text, source_));
     PipelineParts parts;
     RESIDUAL_ASSIGN_OR_RETURN(parts.normalizer, ReadNormalizer(root, "normalizer"));
     RESIDUAL_RETURN_IF_ERROR(ReadPreTokenizer(Field(root, "pre_tokenizer"), &parts));
@@ -77,7 +44,7 @@ class Reader {
   }
   absl::Status BadValue(absl::string_view field, const Json& found,
                         absl::string_view expected) const {
-    return Bad(field, Shown(found), expected);
+    return Bad(field, ShortJson(found), expected);
   }
 
   static const Json& Field(const Json& object, const char* name) {
