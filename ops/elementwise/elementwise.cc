@@ -1,9 +1,10 @@
 #include "ops/elementwise/elementwise.h"
 
-#include <cmath>
 #include <vector>
 
+#include "ops/elementwise/elementwise_cuda.h"
 #include "ops/elementwise/elementwise_kernels.h"
+#include "ops/elementwise/elementwise_scalar.h"
 #include "ops/layout/layout.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/parallel.h"
@@ -16,79 +17,24 @@ constexpr int64_t kGrain = 1 << 14;  // elements: 64 KiB of f32, about 5 us of w
 
 bool IsHalf(DType dtype) { return dtype == kBF16 || dtype == kF16; }
 
+// The elements of an f32 tensor on any device.
+const float* Floats(const Tensor& x) { return static_cast<const float*>(x.raw_data()); }
+float* MutableFloats(Tensor& x) { return static_cast<float*>(x.mutable_raw_data()); }
+
 // 16-bit floats: computed in f32, rounded once. Casts record themselves.
 template <class F>
 Tensor InF32(const Tensor& x, F f) {
   return Cast(f(Cast(x, kF32)), x.dtype());
 }
 
-double UnaryF64(UnaryOp op, double x) {
-  switch (op) {
-    case UnaryOp::kExp:
-      return std::exp(x);
-    case UnaryOp::kLog:
-      return std::log(x);
-    case UnaryOp::kSqrt:
-      return std::sqrt(x);
-    case UnaryOp::kSquare:
-      return x * x;
-    case UnaryOp::kRelu:
-      return x < 0 ? 0 : x;
-    case UnaryOp::kGelu:
-      return 0.5 * x * (1 + std::erf(x * M_SQRT1_2));
-    case UnaryOp::kGeluTanh:
-      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case UnaryOp::kSilu:
-      return x / (1 + std::exp(-x));
-    case UnaryOp::kSigmoid:
-      return 1 / (1 + std::exp(-x));
-    case UnaryOp::kTanh:
-      return std::tanh(x);
-    case UnaryOp::kSoftplus:
-      return x > 20 ? x : std::log1p(std::exp(x));
-  }
-  return 0;
-}
-
-double UnarySlopeF64(UnaryOp op, double x) {
-  switch (op) {
-    case UnaryOp::kExp:
-      return std::exp(x);
-    case UnaryOp::kLog:
-      return 1 / x;
-    case UnaryOp::kSqrt:
-      return 0.5 / std::sqrt(x);
-    case UnaryOp::kSquare:
-      return 2 * x;
-    case UnaryOp::kRelu:
-      return x > 0 ? 1 : 0;
-    case UnaryOp::kGelu:
-      return 0.5 * (1 + std::erf(x * M_SQRT1_2)) + x * std::exp(-0.5 * x * x) / std::sqrt(2 * M_PI);
-    case UnaryOp::kGeluTanh: {
-      const double c = std::sqrt(2 / M_PI), t = std::tanh(c * (x + 0.044715 * x * x * x));
-      return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x);
-    }
-    case UnaryOp::kSilu: {
-      const double s = 1 / (1 + std::exp(-x));
-      return s * (1 + x * (1 - s));
-    }
-    case UnaryOp::kSigmoid: {
-      const double s = 1 / (1 + std::exp(-x));
-      return s * (1 - s);
-    }
-    case UnaryOp::kTanh: {
-      const double t = std::tanh(x);
-      return 1 - t * t;
-    }
-    case UnaryOp::kSoftplus:
-      return x > 20 ? 1 : 1 / (1 + std::exp(-x));
-  }
-  return 0;
-}
-
 Tensor UnaryBackward(UnaryOp op, const Tensor& x, const Tensor& dy) {
-  Tensor dx = Tensor::Uninitialized(x.shape(), x.dtype());
-  if (x.dtype() == kF32) {
+  Tensor dx = Tensor::Uninitialized(x.shape(), x.dtype(), x.device());
+  if (x.device() == kCuda) {
+    if constexpr (kBuiltWithCuda) {
+      UnaryBackwardCuda(op, x.dtype(), x.raw_data(), dy.raw_data(), dx.mutable_raw_data(),
+                        x.elements());
+    }
+  } else if (x.dtype() == kF32) {
     const float *in = x.data<float>(), *grad = dy.data<float>();
     float* out = dx.mutable_data<float>();
     ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
@@ -98,7 +44,7 @@ Tensor UnaryBackward(UnaryOp op, const Tensor& x, const Tensor& dy) {
     const double *in = x.data<double>(), *grad = dy.data<double>();
     double* out = dx.mutable_data<double>();
     ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) out[i] = grad[i] * UnarySlopeF64(op, in[i]);
+      for (int64_t i = begin; i < end; ++i) out[i] = grad[i] * UnarySlope(op, in[i]);
     });
   }
   return dx;
@@ -107,8 +53,12 @@ Tensor UnaryBackward(UnaryOp op, const Tensor& x, const Tensor& dy) {
 Tensor Unary(const char* name, UnaryOp op, const Tensor& x) {
   RESIDUAL_CHECK_OP(name, IsFloat(x.dtype()), x);
   if (IsHalf(x.dtype())) return InF32(x, [&](const Tensor& wide) { return Unary(name, op, wide); });
-  Tensor y = Tensor::Uninitialized(x.shape(), x.dtype());
-  if (x.dtype() == kF32) {
+  Tensor y = Tensor::Uninitialized(x.shape(), x.dtype(), x.device());
+  if (x.device() == kCuda) {
+    if constexpr (kBuiltWithCuda) {
+      UnaryCuda(op, x.dtype(), x.raw_data(), y.mutable_raw_data(), x.elements());
+    }
+  } else if (x.dtype() == kF32) {
     const float* in = x.data<float>();
     float* out = y.mutable_data<float>();
     ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
@@ -118,7 +68,7 @@ Tensor Unary(const char* name, UnaryOp op, const Tensor& x) {
     const double* in = x.data<double>();
     double* out = y.mutable_data<double>();
     ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) out[i] = UnaryF64(op, in[i]);
+      for (int64_t i = begin; i < end; ++i) out[i] = UnaryValue(op, in[i]);
     });
   }
   if (Tape* tape = Tape::For({&x})) {  // dx = f'(x) dy
@@ -128,29 +78,21 @@ Tensor Unary(const char* name, UnaryOp op, const Tensor& x) {
   return y;
 }
 
-double BinaryF64(BinaryOp op, double a, double b) {
-  switch (op) {
-    case BinaryOp::kAdd:
-      return a + b;
-    case BinaryOp::kSub:
-      return a - b;
-    case BinaryOp::kMul:
-      return a * b;
-    case BinaryOp::kDiv:
-      return a / b;
-  }
-  return 0;
-}
-
 bool IsSuffix(const Shape& b, const Shape& a) {
   return b.rank() <= a.rank() && std::equal(b.begin(), b.end(), a.end() - b.rank());
 }
 
 // y = a op b without recording; b is a's shape, a suffix or one element.
 Tensor BinaryForward(BinaryOp op, const Tensor& a, const Tensor& b) {
-  Tensor y = Tensor::Uninitialized(a.shape(), a.dtype());
+  Tensor y = Tensor::Uninitialized(a.shape(), a.dtype(), a.device());
   const int64_t width = b.elements(), n = a.elements();
   if (n == 0) return y;
+  if (a.device() == kCuda) {
+    if constexpr (kBuiltWithCuda) {
+      BinaryCuda(op, a.dtype(), a.raw_data(), b.raw_data(), width, y.mutable_raw_data(), n);
+    }
+    return y;
+  }
   // Chunks are whole rows, or parts of the one row there is.
   const int64_t grain = width == 1 || width == n ? kGrain : std::max<int64_t>(1, kGrain / width);
   const int64_t rows = width == 1 || width == n ? n : n / width;
@@ -171,7 +113,7 @@ Tensor BinaryForward(BinaryOp op, const Tensor& a, const Tensor& b) {
   } else {
     const double *u = a.data<double>(), *v = b.data<double>();
     double* out = y.mutable_data<double>();
-    for (int64_t i = 0; i < n; ++i) out[i] = BinaryF64(op, u[i], v[width == n ? i : i % width]);
+    for (int64_t i = 0; i < n; ++i) out[i] = BinaryValue(op, u[i], v[width == n ? i : i % width]);
   }
   return y;
 }
@@ -181,6 +123,16 @@ Tensor BinaryForward(BinaryOp op, const Tensor& a, const Tensor& b) {
 Tensor SumRows(const Tensor& x, const Shape& shape) {
   const int64_t width = shape.elements();
   if (x.elements() == width) return x.Reshaped(shape);
+  if (x.device() == kCuda) {
+    Tensor sum = Tensor::Uninitialized(shape, x.dtype(), kCuda);
+    if constexpr (kBuiltWithCuda) {
+      const int64_t rows = width == 0 ? 0 : x.elements() / width;
+      Tensor partial = Tensor::Uninitialized({SumRowsChunks(rows), width}, kF64, kCuda);
+      SumRowsCuda(x.dtype(), x.raw_data(), rows, width,
+                  static_cast<double*>(partial.mutable_raw_data()), sum.mutable_raw_data());
+    }
+    return sum;
+  }
   Tensor sum = Tensor::Zeros(shape, x.dtype());
   if (x.elements() == 0) return sum;
   const int64_t rows = x.elements() / width;
@@ -208,6 +160,7 @@ Tensor SumRows(const Tensor& x, const Shape& shape) {
 
 Tensor Binary(const char* name, BinaryOp op, const Tensor& a, const Tensor& b) {
   RESIDUAL_CHECK_OP(name, IsFloat(a.dtype()) && a.dtype() == b.dtype(), a, b);
+  RESIDUAL_CHECK_OP(name, a.device() == b.device(), a, b);
   RESIDUAL_CHECK_OP(name, b.elements() == 1 || IsSuffix(b.shape(), a.shape()), a, b);
   if (IsHalf(a.dtype())) {
     return Cast(Binary(name, op, Cast(a, kF32), Cast(b, kF32)), a.dtype());
@@ -253,7 +206,13 @@ Tensor WithConstant(const char* name, BinaryOp op, const Tensor& x, double s) {
   if (IsHalf(x.dtype())) {
     return InF32(x, [&](const Tensor& wide) { return WithConstant(name, op, wide, s); });
   }
-  Tensor y = BinaryForward(op, x, Tensor::Full({}, s, x.dtype()));
+  Tensor y;
+  if (x.device() == kCpu) {
+    y = BinaryForward(op, x, Tensor::Full({}, s, x.dtype()));
+  } else if constexpr (kBuiltWithCuda) {
+    y = Tensor::Uninitialized(x.shape(), x.dtype(), kCuda);
+    BinaryScalarCuda(op, x.dtype(), x.raw_data(), s, y.mutable_raw_data(), x.elements());
+  }
   if (Tape* tape = Tape::For({&x})) {
     tape->Record(name, {&x}, {&y}, [op, s](auto dy, Needs) {
       return TensorList{op == BinaryOp::kMul ? Scale(dy[0], s) : dy[0]};
@@ -312,22 +271,32 @@ Tensor Activate(const Tensor& x, Activation activation) {
 Tensor SiluMul(const Tensor& a, const Tensor& b) {
   RESIDUAL_CHECK_OP("silu_mul",
                     IsFloat(a.dtype()) && a.dtype() == b.dtype() && a.shape() == b.shape(), a, b);
+  RESIDUAL_CHECK_OP("silu_mul", a.device() == b.device(), a, b);
   if (IsHalf(a.dtype())) return Cast(SiluMul(Cast(a, kF32), Cast(b, kF32)), a.dtype());
   if (a.dtype() == kF64) return Mul(Silu(a), b);
-  Tensor y = Tensor::Uninitialized(a.shape());
-  const float *u = a.data<float>(), *v = b.data<float>();
-  float* out = y.mutable_data<float>();
-  ParallelFor(a.elements(), kGrain, [&](int64_t begin, int64_t end) {
-    SiluMulCpu(u + begin, v + begin, out + begin, end - begin);
-  });
+  Tensor y = Tensor::Uninitialized(a.shape(), kF32, a.device());
+  if (a.device() == kCpu) {
+    const float *u = a.data<float>(), *v = b.data<float>();
+    float* out = y.mutable_data<float>();
+    ParallelFor(a.elements(), kGrain, [&](int64_t begin, int64_t end) {
+      SiluMulCpu(u + begin, v + begin, out + begin, end - begin);
+    });
+  } else if constexpr (kBuiltWithCuda) {
+    SiluMulCuda(Floats(a), Floats(b), MutableFloats(y), a.elements());
+  }
   if (Tape* tape = Tape::For({&a, &b})) {
     tape->Record("silu_mul", {&a, &b}, {&y}, [a, b](auto dy, Needs) {
-      Tensor da = Tensor::Uninitialized(a.shape()), db = Tensor::Uninitialized(a.shape());
-      const float *u = a.data<float>(), *v = b.data<float>(), *g = dy[0].template data<float>();
-      float *du = da.mutable_data<float>(), *dv = db.mutable_data<float>();
-      ParallelFor(a.elements(), kGrain, [&](int64_t begin, int64_t end) {
-        SiluMulBackwardCpu(u + begin, v + begin, g + begin, du + begin, dv + begin, end - begin);
-      });
+      Tensor da = Tensor::Uninitialized(a.shape(), kF32, a.device());
+      Tensor db = Tensor::Uninitialized(a.shape(), kF32, a.device());
+      const float *u = Floats(a), *v = Floats(b), *g = Floats(dy[0]);
+      float *du = MutableFloats(da), *dv = MutableFloats(db);
+      if (a.device() == kCpu) {
+        ParallelFor(a.elements(), kGrain, [&](int64_t begin, int64_t end) {
+          SiluMulBackwardCpu(u + begin, v + begin, g + begin, du + begin, dv + begin, end - begin);
+        });
+      } else if constexpr (kBuiltWithCuda) {
+        SiluMulBackwardCuda(u, v, g, du, dv, a.elements());
+      }
       return TensorList{da, db};
     });
   }

@@ -168,7 +168,7 @@ TensorList Split(const Tensor& x, int axis, absl::Span<const int64_t> sizes) {
 }
 
 Tensor Cast(const Tensor& x, DType dtype) {
-  RESIDUAL_CHECK_OP("cast", x.defined() && x.device() == kCpu, x);
+  RESIDUAL_CHECK_OP("cast", x.defined(), x);
   if (x.dtype() == dtype) return x;
   Tensor y = ConvertTo(x, dtype);
   if (!IsFloat(dtype)) return y;

@@ -16,6 +16,8 @@ struct CudaHooks {
   // Ordered with the kernels of this process; to or from the host it waits for the copy.
   void (*copy)(void* to, Device to_device, const void* from, Device from_device, size_t bytes);
   void (*add_into)(Tensor& a, const Tensor& b);
+  // Floats to floats, as ConvertTo.
+  void (*convert)(const Tensor& x, Tensor& to);
 };
 
 // CHECKs that they were set.

@@ -123,7 +123,11 @@ std::string Tensor::ToString() const {
 
 Tensor ConvertTo(const Tensor& x, DType dtype) {
   if (x.dtype() == dtype) return x;
-  Tensor result = Tensor::Uninitialized(x.shape(), dtype);
+  Tensor result = Tensor::Uninitialized(x.shape(), dtype, x.device());
+  if (x.device() == kCuda) {
+    GetCudaHooks().convert(x, result);
+    return result;
+  }
   VisitDType(x.dtype(), [&](auto from_tag) {
     using From = decltype(from_tag);
     const From* from = x.data<From>();

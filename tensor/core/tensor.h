@@ -140,7 +140,8 @@ uint64_t CurrentTapeSerial();
 void SetCurrentTapeSerial(uint64_t serial);
 
 // A copy with every element converted to `dtype` (float to integer truncates, to bool: != 0); the
-// tensor itself when it has that dtype. Host only; not recorded on a tape (ops/layout has Cast).
+// tensor itself when it has that dtype. On a GPU, floats to floats only. Not recorded on a tape
+// (ops/layout has Cast).
 Tensor ConvertTo(const Tensor& x, DType dtype);
 
 // Copies x's bytes into `to`, a unique() tensor of the same shape and dtype, between any two

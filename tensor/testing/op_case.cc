@@ -22,7 +22,7 @@ double Dot(const Tensor& a, const Tensor& b) {
 
 // The gradient each output gets.
 Tensor OutputGradient(const Tensor& output, size_t index) {
-  return RandomNormal(output.shape(), 1000 + index, output.dtype());
+  return ToDevice(RandomNormal(output.shape(), 1000 + index, output.dtype()), output.device());
 }
 
 // x + step * direction.
@@ -67,6 +67,13 @@ Tensor RandomNormal(const Shape& shape, uint64_t seed, DType dtype) {
   double* values = result.mutable_data<double>();
   for (int64_t i = 0; i < result.elements(); ++i) values[i] = random.Normal(i);
   return ConvertTo(result, dtype);
+}
+
+Tensor ToDevice(const Tensor& x, Device device) {
+  if (!x.defined() || x.device() == device) return x;
+  Tensor moved = Tensor::Uninitialized(x.shape(), x.dtype(), device);
+  CopyBytes(x, moved);
+  return moved;
 }
 
 void ExpectClose(const Tensor& got, const Tensor& want, double ulps, const std::string& what) {
@@ -335,38 +342,43 @@ void OpCase::CheckThreads() const {
 }
 
 void OpCase::CheckCuda() const {
-  if (!HaveCudaHooks()) GTEST_SKIP() << "no CUDA device";
-  auto to = [](const Tensor& x, Device device) {
-    if (!x.defined()) return x;
-    Tensor moved = Tensor::Uninitialized(x.shape(), x.dtype(), device);
-    CopyBytes(x, moved);
-    return moved;
-  };
-  for (size_t row = 0; row < rows_.size(); ++row) {
-    const Inputs inputs = Make(row, kF32);
-    const TensorList want = reference_(inputs.doubles);
-    const Results on_host = Compute(inputs.tensors);
-    TensorList on_device;
-    for (const Tensor& x : inputs.tensors) on_device.push_back(to(x, kCuda));
-    Tape tape;
-    for (Tensor& x : on_device) {
-      if (x.defined() && IsFloat(x.dtype())) tape.Watch(x);
-    }
-    const TensorList got = run_(on_device);
-    std::vector<Tensor> grads;
-    for (size_t i = 0; i < got.size(); ++i) {
-      ExpectClose(to(got[i], kCpu), want[i], value_ulps_,
-                  absl::StrCat(Describe(row, kF32), " on cuda, output ", i));
-      grads.push_back(to(OutputGradient(got[i], i), kCuda));
-    }
-    if (!gradient_) continue;
-    const Gradients gradients = tape.Backward(got, grads, {});
-    for (size_t i = 0; i < on_device.size(); ++i) {
-      if (!on_host.gradients[i].defined()) continue;
-      const Tensor grad = gradients.Find(on_device[i]);
-      ASSERT_TRUE(grad.defined());
-      ExpectClose(to(grad, kCpu), ConvertTo(on_host.gradients[i], kF64), gradient_ulps_,
-                  absl::StrCat(Describe(row, kF32), " on cuda, gradient ", i));
+  if (!HaveCudaHooks()) GTEST_SKIP() << "no GPU";
+  for (DType dtype : dtypes_) {
+    for (size_t row = 0; row < rows_.size(); ++row) {
+      const std::string what = absl::StrCat(Describe(row, dtype), " on cuda");
+      const Inputs inputs = Make(row, dtype);
+      TensorList on_device;
+      for (const Tensor& x : inputs.tensors) on_device.push_back(ToDevice(x, kCuda));
+      const Results got = Compute(on_device);
+      const TensorList want = reference_(inputs.doubles);
+      ASSERT_EQ(got.outputs.size(), want.size());
+      std::vector<Tensor> grads;
+      for (size_t i = 0; i < want.size(); ++i) {
+        ASSERT_EQ(got.outputs[i].device(), kCuda) << what;
+        const Tensor output = ToDevice(got.outputs[i], kCpu);
+        ExpectClose(output, want[i], value_ulps_, absl::StrCat(what, ", output ", i));
+        grads.push_back(ConvertTo(OutputGradient(output, i), kF64));
+      }
+      for (size_t i = 0; i < on_device.size(); ++i) {
+        if (!on_device[i].defined()) continue;
+        ExpectIdentical(ToDevice(on_device[i], kCpu), inputs.tensors[i],
+                        absl::StrCat(what, ", input ", i, " was written"));
+      }
+      if (!gradient_) continue;
+      // What the host gives in float64 for the same inputs and output gradients.
+      TensorList watched = inputs.doubles;
+      Tape tape;
+      for (Tensor& x : watched) {
+        if (x.defined() && IsFloat(x.dtype())) tape.Watch(x);
+      }
+      const TensorList outputs = run_(watched);
+      const Gradients exact = tape.Backward(outputs, grads, {});
+      for (size_t i = 0; i < watched.size(); ++i) {
+        if (!got.gradients[i].defined()) continue;
+        ASSERT_EQ(got.gradients[i].device(), kCuda) << what;
+        ExpectClose(ToDevice(got.gradients[i], kCpu), exact[watched[i]], gradient_ulps_,
+                    absl::StrCat(what, ", gradient of input ", i));
+      }
     }
   }
 }

@@ -76,7 +76,8 @@ class OpCase {
   void CheckGradients() const;
   void CheckMemory() const;
   void CheckThreads() const;
-  // The op on a GPU against the reference; skips without one. For ops that have a CUDA kernel.
+  // The op on a GPU, or on an emulated one, against the reference, in each dtype; skips without
+  // either. For ops that have a CUDA kernel.
   void CheckCuda() const;
 
  private:
@@ -113,6 +114,9 @@ void ExpectIdentical(const Tensor& got, const Tensor& want, const std::string& w
 // Standard normal numbers in double, a pure function of the seed.
 Tensor RandomNormal(const Shape& shape, uint64_t seed, DType dtype = kF64);
 
+// x on another device, not tracked.
+Tensor ToDevice(const Tensor& x, Device device);
+
 // Runs each test once per Highway target of this processor.
 class EachTarget : public testing::TestWithParam<int64_t> {
  protected:
@@ -144,7 +148,8 @@ class EachTarget : public testing::TestWithParam<int64_t> {
   TEST_P(Name##OpTest, SameBitsForAnyNumberOfThreads) { OpCase_().CheckThreads(); } \
   static_assert(true, "a semicolon follows")
 
-// For an op that has a CUDA kernel, beside RESIDUAL_OP_TEST.
+// For an op that has a CUDA kernel; in NAME_cuda_test.cc. The reference may be the op itself, which
+// gets float64 tensors on the host.
 #define RESIDUAL_OP_CUDA_TEST(Name, ...) \
   TEST(Name##CudaTest, MatchesTheReference) { (__VA_ARGS__).CheckCuda(); }
 
