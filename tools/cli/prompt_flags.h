@@ -1,0 +1,44 @@
+// The flags of tools that read a prompt: --prompt, --tokens, --prompts.
+
+#ifndef RESIDUAL_TOOLS_CLI_PROMPT_FLAGS_H_
+#define RESIDUAL_TOOLS_CLI_PROMPT_FLAGS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "models/text/tokenizer.h"
+#include "tools/cli/command_line.h"
+
+namespace residual {
+
+class PromptFlags {
+ public:
+  // Declares the flags on `cli`.
+  explicit PromptFlags(CommandLine& cli);
+
+  // A usage error unless exactly one of them was given, not empty.
+  absl::Status Check() const;
+
+  // --tokens: the only one that needs no tokenizer.
+  bool ids_given() const { return !tokens_.empty(); }
+  bool from_file() const { return !prompts_.empty(); }
+
+  // The ids of every prompt. tokenizer: null where the model's folder has none.
+  absl::StatusOr<std::vector<std::vector<int64_t>>> Read(const Tokenizer* tokenizer,
+                                                         const std::string& folder) const;
+
+ private:
+  absl::StatusOr<std::vector<std::vector<int64_t>>> ReadFrom(const std::string& path,
+                                                             const Tokenizer* tokenizer,
+                                                             const std::string& folder) const;
+
+  std::string prompt_, prompts_;
+  std::vector<std::string> tokens_;
+};
+
+}  // namespace residual
+
+#endif  // RESIDUAL_TOOLS_CLI_PROMPT_FLAGS_H_
