@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "ops/layout/layout.h"
+#include "ops/softmax/softmax_cuda.h"
 #include "ops/softmax/softmax_kernels.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/parallel.h"
@@ -43,9 +44,14 @@ void BackwardRowF64(bool log, const double* y, const double* dy, double* dx, int
 }
 
 Tensor Backward(bool log, const Tensor& y, const Tensor& dy) {
-  Tensor dx = Tensor::Uninitialized(y.shape(), y.dtype());
+  Tensor dx = Tensor::Uninitialized(y.shape(), y.dtype(), y.device());
   const int64_t n = y.dim(-1);
-  if (y.dtype() == kF32) {
+  if (y.device() == kCuda) {
+    if constexpr (kBuiltWithCuda) {
+      SoftmaxBackwardCuda(log, y.dtype(), y.raw_data(), dy.raw_data(), dx.mutable_raw_data(),
+                          Rows(y), n);
+    }
+  } else if (y.dtype() == kF32) {
     const SoftmaxBackwardArgs args{y.data<float>(), dy.data<float>(), dx.mutable_data<float>(), n};
     ParallelFor(Rows(y), RowGrain(n), [&](int64_t begin, int64_t end) {
       log ? LogSoftmaxBackwardCpu(args, begin, end) : SoftmaxBackwardCpu(args, begin, end);
@@ -65,9 +71,13 @@ Tensor SoftmaxOrLog(const char* name, bool log, const Tensor& x) {
   if (x.dtype() == kBF16 || x.dtype() == kF16) {
     return Cast(SoftmaxOrLog(name, log, Cast(x, kF32)), x.dtype());
   }
-  Tensor y = Tensor::Uninitialized(x.shape(), x.dtype());
+  Tensor y = Tensor::Uninitialized(x.shape(), x.dtype(), x.device());
   const int64_t n = x.dim(-1);
-  if (x.dtype() == kF32) {
+  if (x.device() == kCuda) {
+    if constexpr (kBuiltWithCuda) {
+      SoftmaxCuda(log, x.dtype(), x.raw_data(), y.mutable_raw_data(), Rows(x), n);
+    }
+  } else if (x.dtype() == kF32) {
     const SoftmaxArgs args{x.data<float>(), y.mutable_data<float>(), n};
     ParallelFor(Rows(x), RowGrain(n), [&](int64_t begin, int64_t end) {
       log ? LogSoftmaxCpu(args, begin, end) : SoftmaxCpu(args, begin, end);
