@@ -71,6 +71,7 @@ class Run {
     result_.tokens = result_.step * TokensPerStep();
     RESIDUAL_ASSIGN_OR_RETURN(
         metrics_, MetricsFile::Open(JoinPath(options_.folder, "metrics.jsonl"), result_.step));
+    if (options_.on_start) options_.on_start(result_);
     return absl::OkStatus();
   }
 

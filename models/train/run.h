@@ -32,6 +32,8 @@ struct RunConfig {
   int64_t checkpoint_every = 500;  // steps; also after the last one. 0: only then
 };
 
+struct RunResult;
+
 struct RunOptions {
   // Gets checkpoints/ and metrics.jsonl; made if need be.
   std::string folder;
@@ -40,6 +42,8 @@ struct RunOptions {
   bool resume = false;
   // Put into every checkpoint, as (name, contents): a config.json makes it a model's folder.
   std::vector<std::pair<std::string, std::string>> files;
+  // Called once, before the first step, with what is known then: first_step, checkpoint, notes.
+  std::function<void(const RunResult&)> on_start;
   // Called after every step.
   std::function<void(const StepMetrics&)> on_step;
   // Set from elsewhere (a signal handler): the run saves after the step it is in and returns.

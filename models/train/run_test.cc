@@ -62,6 +62,7 @@ class RunTest : public ::testing::Test {
     options.resume = resume;
     options.stop = &stop;
     options.files = {{"config.json", "{}\n"}};
+    options.on_start = [&](const RunResult& start) { started_at_.push_back(start.first_step); };
     options.on_step = [&](const StepMetrics& metrics) {
       seen_.push_back(metrics.step);
       if (metrics.step == stop_after) stop = true;
@@ -103,7 +104,7 @@ class RunTest : public ::testing::Test {
   RunConfig config_;
   TransformerConfig model_config_;
   std::unique_ptr<DataSource> data_;
-  std::vector<int64_t> seen_;
+  std::vector<int64_t> seen_, started_at_;
 };
 
 TEST_F(RunTest, WritesMetricsAndCheckpoints) {
@@ -228,6 +229,7 @@ TEST_F(RunTest, CorruptedCheckpointIsPassedOverAndNamed) {
   ASSERT_EQ(result->notes.size(), 1);
   EXPECT_THAT(result->notes[0], AllOf(HasSubstr(path), HasSubstr("crc32")));
   EXPECT_THAT(seen_, ElementsAre(21, 22, 23, 24));
+  EXPECT_THAT(started_at_, ElementsAre(0, 20));
   EXPECT_TRUE(Ending(Folder("a")) == expected);
 }
 
