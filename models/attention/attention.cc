@@ -1,16 +1,21 @@
 #include "models/attention/attention.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <limits>
+#include <numeric>
 #include <vector>
 
 #include "ops/dropout/dropout.h"
 #include "ops/elementwise/elementwise.h"
-#include "ops/embedding/embedding.h"
 #include "ops/layout/layout.h"
 #include "ops/matmul/matmul.h"
 #include "ops/reduce/reduce.h"
 #include "ops/rotary/rotary.h"
 #include "ops/softmax/softmax.h"
+#include "tensor/autograd/tape.h"
+#include "tensor/base/parallel.h"
 #include "tensor/base/random.h"
 
 namespace residual {
@@ -34,6 +39,59 @@ Tensor HeadResults(const Tensor& z, const Tensor& W_O) {
   return Permute(results.Reshaped({z.dim(2), z.dim(0), z.dim(1), W_O.dim(2)}), {1, 2, 0, 3});
 }
 
+std::vector<int64_t> Iota(int64_t n) {
+  std::vector<int64_t> numbers(n);
+  std::iota(numbers.begin(), numbers.end(), int64_t{0});
+  return numbers;
+}
+
+// Bytes of one position of one row of [batch, position, ...].
+size_t PositionBytes(const Tensor& x) {
+  return x.shape().elements(2, x.rank()) * SizeOf(x.dtype());
+}
+
+// The first `length` positions of some rows of x [batch, position, ...], in a buffer with `room`.
+Tensor CopyRows(const Tensor& x, absl::Span<const int64_t> rows, int64_t length, int64_t room) {
+  const size_t position = PositionBytes(x);
+  const int64_t batch = static_cast<int64_t>(rows.size());
+  Tensor copy = Tensor::Uninitialized(x.shape().With(0, batch).With(1, room), x.dtype());
+  const char* from = static_cast<const char*>(x.raw_data());
+  char* to = static_cast<char*>(copy.mutable_raw_data());
+  ParallelFor(batch, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      std::memcpy(to + b * room * position, from + rows[b] * x.dim(1) * position,
+                  length * position);
+    }
+  });
+  return copy;
+}
+
+// Writes x [batch, n, ...] to positions [at, at + n) of the buffer.
+void WritePositions(const Tensor& x, int64_t at, Tensor& buffer) {
+  const size_t position = PositionBytes(x), row = x.dim(1) * position;
+  const char* from = static_cast<const char*>(x.raw_data());
+  char* to = static_cast<char*>(buffer.mutable_raw_data());
+  for (int64_t b = 0; b < x.dim(0); ++b) {
+    std::memcpy(to + (b * buffer.dim(1) + at) * position, from + b * row, row);
+  }
+}
+
+// -infinity where query and key are of different segments, else 0: [batch, 1, pos, pos].
+Tensor SegmentBias(const Tensor& segments, DType dtype) {
+  const int64_t batch = segments.dim(0), pos = segments.dim(1);
+  Tensor bias = Tensor::Uninitialized({batch, 1, pos, pos});
+  float* out = bias.mutable_data<float>();
+  for (int64_t b = 0; b < batch; ++b) {
+    const int64_t* segment = segments.data<int64_t>() + b * pos;
+    for (int64_t i = 0; i < pos; ++i) {
+      for (int64_t j = 0; j < pos; ++j) {
+        *out++ = segment[i] == segment[j] ? 0 : -std::numeric_limits<float>::infinity();
+      }
+    }
+  }
+  return ConvertTo(bias, dtype);
+}
+
 }  // namespace
 
 Tensor AlibiSlopes(int64_t n_heads) {
@@ -51,37 +109,60 @@ Tensor AlibiSlopes(int64_t n_heads) {
 
 std::unique_ptr<MixerState> KvState::Fork() const {
   auto fork = std::make_unique<KvState>(batch_);
+  fork->length_ = length_;
   fork->keys_ = keys_;  // tensors are values: sharing is safe
   fork->values_ = values_;
   return fork;
 }
 
 absl::Status KvState::RollBack(int64_t length) {
-  if (length == 0) {
-    keys_ = values_ = Tensor();
-  } else {
-    keys_ = Slice(keys_, 1, 0, length);
-    values_ = Slice(values_, 1, 0, length);
-  }
+  length_ = length;
   return absl::OkStatus();
 }
 
 std::unique_ptr<MixerState> KvState::Select(absl::Span<const int64_t> rows) const {
-  const int64_t batch = static_cast<int64_t>(rows.size());
-  auto selected = std::make_unique<KvState>(batch);
-  if (keys_.defined()) {
-    const Tensor indices = Tensor::Of<int64_t>({batch}, rows);
-    selected->keys_ = GatherRows(keys_, indices);
-    selected->values_ = GatherRows(values_, indices);
+  auto selected = std::make_unique<KvState>(static_cast<int64_t>(rows.size()));
+  selected->length_ = length_;
+  if (length_ > 0) {
+    selected->keys_ = CopyRows(keys_, rows, length_, keys_.dim(1));
+    selected->values_ = CopyRows(values_, rows, length_, values_.dim(1));
   }
   return selected;
 }
 
-KvState::KeysValues KvState::Append(const Tensor& keys, const Tensor& values) {
+void KvState::Append(const Tensor& keys, const Tensor& values) {
   RESIDUAL_CHECK_EQ(keys.dim(0), batch_);
-  keys_ = keys_.defined() ? Concat({keys_, keys}, 1) : keys;
-  values_ = values_.defined() ? Concat({values_, values}, 1) : values;
-  return {keys_, values_};
+  RESIDUAL_CHECK(keys.shape() == values.shape()) << keys.ToString() << ", " << values.ToString();
+  const int64_t added = keys.dim(1), length = length_ + added;
+  const bool tracked = Tape::For({&keys, &values, &keys_, &values_}) != nullptr;
+  if (length_ == 0) {
+    keys_ = keys;  // the first chunk is taken as it is
+    values_ = values;
+  } else if (tracked) {
+    keys_ = Concat({ExactKeys(), keys}, 1);
+    values_ = Concat({ExactValues(), values}, 1);
+  } else {
+    const bool fits = length <= keys_.dim(1);
+    if (!fits || !keys_.unique() || !values_.unique()) {
+      const int64_t room = fits ? keys_.dim(1) : std::max(length, 2 * keys_.dim(1));
+      const std::vector<int64_t> rows = Iota(batch_);
+      keys_ = CopyRows(keys_, rows, length_, room);
+      values_ = CopyRows(values_, rows, length_, room);
+    }
+    WritePositions(keys, length_, keys_);
+    WritePositions(values, length_, values_);
+  }
+  length_ = length;
+}
+
+Tensor KvState::Exact(const Tensor& buffer) const {
+  if (length_ == buffer.dim(1)) return buffer;
+  if (Tape::For({&buffer}) != nullptr) return Slice(buffer, 1, 0, length_);
+  const Shape exact = buffer.shape().With(1, length_);
+  if (batch_ == 1) {
+    return buffer.Reshaped(buffer.shape().Without(0)).Rows(0, length_).Reshaped(exact);
+  }
+  return CopyRows(buffer, Iota(batch_), length_, length_);
 }
 
 AttentionMixer::AttentionMixer(const AttentionConfig& config) : config_(config) {
@@ -126,20 +207,27 @@ Tensor AttentionMixer::Forward(const Tensor& x, const MixerContext& context, Mix
     q = hook(kRotQ, Rotary(q, context.positions, rotary));
     k = hook(kRotK, Rotary(k, context.positions, rotary));
   }
-  if (state != nullptr) {
-    const auto all = static_cast<KvState*>(state)->Append(k, v);
-    k = all.keys;
-    v = all.values;
-  }
+  auto* const past = static_cast<KvState*>(state);
+  if (past != nullptr) past->Append(k, v);
 
   AttentionOptions options;
   options.causal = config_.causal;
   options.scale = config_.scale;
   options.key_mask = context.key_mask;
   options.alibi_slopes = alibi_slopes_;
+  if (context.segments.defined()) options.bias = SegmentBias(context.segments, q.dtype());
   const bool drops = context.training && config_.dropout > 0;
+  const bool in_steps = drops || hook.Wants(kScores, kPattern);
+  if (past != nullptr) {
+    // The fused form reads the buffer where it is; rows behind one another need no room between.
+    const bool exact = in_steps || batch == 1 || past->length() == past->keys().dim(1) ||
+                       Tape::For({&q, &k, &v}) != nullptr;
+    if (!exact) options.key_length = past->length();
+    k = exact ? past->ExactKeys() : past->keys();
+    v = exact ? past->ExactValues() : past->values();
+  }
   Tensor z;
-  if (drops || hook.Wants(kScores, kPattern)) {
+  if (in_steps) {
     const Tensor scores = hook(kScores, AttentionScores(q, k, options));
     Tensor pattern = hook(kPattern, Softmax(scores));
     if (drops) {

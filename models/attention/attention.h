@@ -29,7 +29,10 @@ struct AttentionConfig {
   double out_init_scale = 0;  // 0: init_scale
 };
 
-// Keys and values of the tokens before: [batch, length, n_kv_heads, d_head] each.
+// Keys and values of the tokens before, in a buffer with room: appending a token moves nothing but
+// that token, and once in a while everything, into a buffer twice as large.
+//
+// Forks share a buffer until one of them appends, which then copies what it needs of it.
 class KvState : public MixerState {
  public:
   explicit KvState(int64_t batch) : batch_(batch) {}
@@ -39,14 +42,22 @@ class KvState : public MixerState {
   std::unique_ptr<MixerState> Select(absl::Span<const int64_t> rows) const override;
   size_t bytes() const override { return keys_.bytes() + values_.bytes(); }
 
-  // Appends keys and values [batch, pos, n_kv_heads, d_head]; returns all so far.
-  struct KeysValues {
-    Tensor keys, values;
-  };
-  KeysValues Append(const Tensor& keys, const Tensor& values);
+  // keys, values: [batch, pos, n_kv_heads, d_head]. What the current tape tracks is joined with
+  // what is there by an op, so that gradients flow; the buffer is exact then.
+  void Append(const Tensor& keys, const Tensor& values);
+
+  int64_t length() const { return length_; }
+  // [batch, room, n_kv_heads, d_head] with room >= length(): the first length() positions count.
+  const Tensor& keys() const { return keys_; }
+  const Tensor& values() const { return values_; }
+  // [batch, length(), ...]; a copy unless there is no room or one row.
+  Tensor ExactKeys() const { return Exact(keys_); }
+  Tensor ExactValues() const { return Exact(values_); }
 
  private:
-  int64_t batch_;
+  Tensor Exact(const Tensor& buffer) const;
+
+  int64_t batch_, length_ = 0;
   Tensor keys_, values_;  // undefined while empty
 };
 

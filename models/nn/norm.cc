@@ -23,10 +23,11 @@ Tensor Norm::Forward(const Tensor& input, const Scope& hook) const {
     return hook(kOut, layer_norm ? LayerNorm(x, w_, b_, eps_) : RmsNorm(x, w_, eps_));
   }
   const NormParts parts = layer_norm ? LayerNormParts(x, eps_) : RmsNormParts(x, eps_);
-  const Tensor scale = hook(kScale, parts.scale);
   Tensor normalized = parts.normalized;
-  if (scale.raw_data() != parts.scale.raw_data()) {  // an edited denominator takes effect
-    normalized = Mul(normalized, BroadcastTo(Div(parts.scale, scale), x.shape()));
+  if (hook.Wants(kScale)) {
+    // Made from the denominator handed out: an edit of it takes effect, and its gradient is there.
+    const Tensor centred = Mul(normalized, BroadcastTo(parts.scale, x.shape()));
+    normalized = Div(centred, BroadcastTo(hook(kScale, parts.scale), x.shape()));
   }
   normalized = hook(kNormalized, normalized);
   Tensor y = Mul(normalized, w_);

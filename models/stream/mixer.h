@@ -23,6 +23,9 @@ struct MixerContext {
   Tensor positions;
   // bool [batch, past + pos], true: attend. Undefined: no padding.
   Tensor key_mask;
+  // i64 [batch, pos]: several sequences packed into a row; tokens of different segments do not see
+  // one another. Undefined: one sequence a row. Comes without a state.
+  Tensor segments;
   // Added to what queries and keys are made of, never to values or the stream (shortformer
   // positions, Press et al. 2021): [pos, d_model] or [batch, pos, d_model]. Undefined: none.
   Tensor query_key_positions;

@@ -84,12 +84,14 @@ absl::Status ModelState::RollBack(int64_t length) {
     return absl::InvalidArgumentError(
         absl::StrCat("cannot roll back to ", length, " tokens: the state has seen ", length_));
   }
-  for (BlockState& block : blocks_) {
+  ModelState back = Fork();  // one mixer may be able to go back and the next not: all or none
+  for (BlockState& block : back.blocks_) {
     for (auto& state : block) {
       if (state) RESIDUAL_RETURN_IF_ERROR(state->RollBack(length));
     }
   }
-  length_ = length;
+  back.length_ = length;
+  *this = std::move(back);
   return absl::OkStatus();
 }
 
@@ -189,6 +191,15 @@ absl::Status ResidualModel::Validate(const ModelInput& input, const ModelState* 
       }
     }
   }
+  const Tensor& segments = input.segments;
+  if (segments.defined() && (segments.dtype() != kI64 || segments.shape() != tokens.shape())) {
+    return absl::InvalidArgumentError(absl::StrCat("segments are ", segments.ToString(),
+                                                   ", expected i64", tokens.shape().ToString()));
+  }
+  if (segments.defined() && state != nullptr) {
+    return absl::InvalidArgumentError(
+        "segments were given with a state, expected a run of whole sequences");
+  }
   return absl::OkStatus();
 }
 
@@ -196,9 +207,19 @@ MixerContext ResidualModel::MakeContext(const ModelInput& input, const ModelStat
   MixerContext context;
   context.past = state ? state->length() : 0;
   context.key_mask = input.attention_mask;
+  context.segments = input.segments;
   context.positions = input.positions;
-  if (!context.positions.defined()) {
-    const int64_t n = input.tokens.dim(1);
+  if (context.positions.defined()) return context;
+  const int64_t n = input.tokens.dim(1);
+  if (input.segments.defined()) {
+    context.positions = Tensor::Uninitialized(input.segments.shape(), kI64);
+    const int64_t* segments = input.segments.data<int64_t>();
+    int64_t* positions = context.positions.mutable_data<int64_t>();
+    for (int64_t i = 0; i < input.segments.elements(); ++i) {
+      const bool goes_on = i % n > 0 && segments[i] == segments[i - 1];
+      positions[i] = goes_on ? positions[i - 1] + 1 : 0;
+    }
+  } else {
     context.positions = Tensor::Uninitialized({n}, kI64);
     int64_t* positions = context.positions.mutable_data<int64_t>();
     for (int64_t i = 0; i < n; ++i) positions[i] = context.past + i;

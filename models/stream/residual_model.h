@@ -106,8 +106,11 @@ struct ModelInput {
   Tensor tokens;  // i64 or i32 [batch, pos]
   // bool [batch, past + pos], true for tokens; undefined: no padding.
   Tensor attention_mask = {};
-  // i64 [pos] or [batch, pos]; undefined: past, past + 1, ...
+  // i64 [pos] or [batch, pos]; undefined: past, past + 1, ..., from 0 again at every new segment.
   Tensor positions = {};
+  // i64 [batch, pos]: several sequences packed into a row, each a run of one number. Tokens see
+  // those of their own segment only; not together with a state.
+  Tensor segments = {};
 };
 
 // The past of a run: one state per mixer, and how many tokens it has seen.
@@ -116,7 +119,8 @@ class ModelState {
   int64_t length() const { return length_; }
   // A copy that goes on by itself.
   ModelState Fork() const;
-  // Forgets all but the first `length` tokens.
+  // Forgets all but the first `length` tokens. Unimplemented, and nothing changed, if one of the
+  // mixers cannot.
   absl::Status RollBack(int64_t length);
   // A state whose row i goes on from row rows[i] of this one: rows can be dropped, put in another
   // order and repeated (beam search).

@@ -243,6 +243,121 @@ TEST_P(TransformerTest, PaddingIsNotSeen) {
   ExpectNear(Slice(model_->Forward(left), 1, pad, n + pad), plain, 1e-5, "padded on the left");
 }
 
+// Sequences of random lengths, each alone or together in every way there is: padded on either side
+// into one batch in any order, fed in random chunks, packed into one row.
+TEST_P(TransformerTest, ASequenceIsTheSameHoweverItIsRun) {
+  const Philox random(17, RandomStream("however"));
+  uint64_t draw = 0;
+  for (int round = 0; round < 6; ++round) {
+    std::vector<Tensor> sequences, alone;
+    int64_t longest = 0, total = 0;
+    while (sequences.size() < 4) {
+      const int64_t length = 1 + random.Below(draw++, 11);
+      if (total + length > model_->n_ctx() * 2) break;
+      sequences.push_back(Tokens(1, length, draw++));
+      alone.push_back(model_->Forward({sequences.back()}));
+      longest = std::max(longest, length);
+      total += length;
+    }
+    const int64_t batch = sequences.size();
+
+    // Padded on the left or right of each row as drawn, in chunks as drawn.
+    const int64_t pos = longest + random.Below(draw++, 3);
+    ModelInput padded{Tokens(batch, pos, 99)};
+    padded.attention_mask = Tensor::Zeros({batch, pos}, kBool);
+    padded.positions = Tensor::Zeros({batch, pos}, kI64);
+    std::vector<int64_t> begins;
+    for (int64_t row = 0; row < batch; ++row) {
+      const int64_t length = sequences[row].dim(1);
+      begins.push_back(random.Below(draw++, pos - length + 1));
+      for (int64_t i = 0; i < length; ++i) {
+        const int64_t at = row * pos + begins[row] + i;
+        padded.tokens.mutable_data<int64_t>()[at] = sequences[row].data<int64_t>()[i];
+        padded.attention_mask.mutable_data<bool>()[at] = true;
+        padded.positions.mutable_data<int64_t>()[at] = i;
+      }
+    }
+    ModelState state = model_->NewState(batch);
+    std::vector<Tensor> chunks;
+    while (state.length() < pos) {
+      const int64_t begin = state.length(), end = begin + 1 + random.Below(draw++, pos - begin);
+      ModelInput chunk{Slice(padded.tokens, 1, begin, end)};
+      chunk.attention_mask = Slice(padded.attention_mask, 1, 0, end);
+      chunk.positions = Slice(padded.positions, 1, begin, end);
+      ASSERT_TRUE(model_->Validate(chunk, &state).ok()) << model_->Validate(chunk, &state);
+      chunks.push_back(model_->Forward(chunk, &state));
+    }
+    const Tensor together = model_->Forward(padded), in_chunks = Concat(chunks, 1);
+    for (int64_t row = 0; row < batch; ++row) {
+      const int64_t begin = begins[row], end = begin + sequences[row].dim(1);
+      const auto part = [&](const Tensor& logits) {
+        return Slice(logits.Rows(row, row + 1), 1, begin, end);
+      };
+      ExpectNear(part(together), alone[row], 1e-5, absl::StrCat("padded row ", row));
+      ExpectNear(part(in_chunks), alone[row], 1e-5, absl::StrCat("row in chunks ", row));
+    }
+
+    // All in one row.
+    ModelInput packed{Concat(sequences, 1)};
+    std::vector<int64_t> segments;
+    for (int64_t i = 0; i < batch; ++i) segments.resize(segments.size() + sequences[i].dim(1), i);
+    packed.segments = Tensor::Of<int64_t>({1, total}, segments);
+    ExpectNear(model_->Forward(packed), Concat(alone, 1), 1e-5, "packed");
+  }
+}
+
+// At every point: an edit takes effect, and the gradient that the tape finds there is the
+// difference an edit makes.
+TEST_P(TransformerTest, GradientsAtHookPointsMatchEdits) {
+  ConvertParameters(*model_, kF64);
+  const Tensor tokens = Tokens(2, 5);
+  const Tensor g = RandomNormal({2, 5, model_->d_vocab()}, 3);
+  const auto loss = [&](const Tensor& logits) {
+    double sum = 0;
+    for (int64_t i = 0; i < g.elements(); ++i) {
+      sum += logits.data<double>()[i] * g.data<double>()[i];
+    }
+    return sum;
+  };
+  double edits = 0;
+  for (const DeclaredHook& point : HookPoints(*model_)) {
+    Tensor leaf, gradient, direction;
+    {
+      Tape tape;
+      Hooks hooks;
+      hooks.Edit(point.name, [&](absl::string_view, const Tensor& x) {
+        leaf = x;
+        tape.Watch(leaf);
+        return leaf;
+      });
+      const Tensor logits = model_->Forward({tokens}, nullptr, &hooks);
+      gradient = tape.Backward({logits}, {g}, {})[leaf];
+    }
+    direction = RandomNormal(leaf.shape(), 8);
+    double analytic = 0, losses[2];
+    for (int64_t i = 0; i < leaf.elements(); ++i) {
+      analytic += gradient.data<double>()[i] * direction.data<double>()[i];
+    }
+    const double step = 1e-6;  // along a direction of all elements at once
+    for (int side = 0; side < 2; ++side) {
+      Hooks hooks;
+      hooks.Edit(point.name, [&](absl::string_view, const Tensor& x) {
+        Tensor moved = x.Clone();
+        for (int64_t i = 0; i < x.elements(); ++i) {
+          moved.mutable_data<double>()[i] += (2 * side - 1) * step * direction.data<double>()[i];
+        }
+        return moved;
+      });
+      losses[side] = loss(model_->Forward({tokens}, nullptr, &hooks));
+    }
+    const double numeric = (losses[1] - losses[0]) / (2 * step);
+    EXPECT_NEAR(analytic, numeric, 2e-6 * (1 + std::abs(numeric))) << point.name;
+    EXPECT_GT(std::abs(analytic), 1e-6) << point.name << " does not matter";
+    ++edits;
+  }
+  EXPECT_GE(edits, 3);
+}
+
 // d (sum of logits * g) along random directions of all parameters at once, float64.
 TEST_P(TransformerTest, GradientsMatchDifferences) {
   ConvertParameters(*model_, kF64);
