@@ -16,11 +16,22 @@
 #include "models/nn/nearest.h"
 #include "tensor/base/parallel.h"
 #include "tensor/base/status_macros.h"
+#include "tensor/cuda/start.h"
 
 namespace residual {
 namespace {
 
 constexpr char kUsagePayload[] = "residual/usage";
+
+// Why --device=cuda cannot be had: no GPU, or not all ops that a model is made of run on one yet.
+absl::Status WithoutCudaModels(const std::string& tool) {
+  if (const absl::Status started = StartCuda(); !started.ok()) {
+    return absl::Status(started.code(), absl::StrCat("--device=cuda: ", started.message()));
+  }
+  return absl::UnimplementedError(
+      absl::StrCat("--device=cuda: ", tool, " computes on the cpu only; docs/gpu.md has what runs ",
+                   "on a GPU"));
+}
 
 }  // namespace
 
@@ -217,12 +228,7 @@ int CommandLine::Run(int argc, char** argv, const std::function<absl::Status()>&
   if (status.ok()) {
     seed_ = static_cast<uint64_t>(seed);
     if (threads_ > 0) SetNumThreads(static_cast<int>(threads_));
-    if (device_ == "cuda") {
-      status = absl::UnimplementedError(
-          absl::StrCat("--device=cuda: ", name_, " computes on the cpu only"));
-    } else {
-      status = body();
-    }
+    status = device_ == "cuda" ? WithoutCudaModels(name_) : body();
   }
   if (status.ok()) return 0;
   // One line, whatever the message holds.

@@ -123,6 +123,15 @@ TEST(CommandLineTest, HelpHasTheFlagsAndAnExample) {
   }
 }
 
+TEST(CommandLineTest, CudaSaysWhyNot) {
+  const Outcome r = RunDemo({"--model=m", "--device=cuda"});
+  EXPECT_EQ(r.code, 1);
+  EXPECT_FALSE(r.ran);
+  EXPECT_EQ(r.err.find("demo: --device=cuda: "), 0) << r.err;
+  EXPECT_EQ(r.err.find('\n'), r.err.size() - 1) << r.err;
+  EXPECT_EQ(RunDemo({"--model=m", "--device=tpu"}).code, 2);
+}
+
 TEST(CommandLineTest, SetsTheThreads) {
   const int before = NumThreads();
   RunDemo({"--model=m", "--threads=3"});
