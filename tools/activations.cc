@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "interp/weights/process_weights.h"
 #include "models/zoo/zoo.h"
 #include "nlohmann/json.hpp"
 #include "tensor/base/status_macros.h"
@@ -19,11 +20,13 @@ namespace {
 struct Flags {
   std::string tokens, out, input = "input_ids", mask;
   std::vector<std::string> names = {"*"};
+  bool process_weights = false;
 };
 
 absl::Status WriteActivations(const CommandLine& cli, const ModelFlags& model_flags,
                               const Flags& flags) {
   RESIDUAL_ASSIGN_OR_RETURN(const LoadedModel loaded, model_flags.Load());
+  if (flags.process_weights) RESIDUAL_RETURN_IF_ERROR(ProcessWeights(*loaded.model));
   RESIDUAL_ASSIGN_OR_RETURN(const ModelInput input,
                             ReadModelInput(flags.tokens, flags.input, flags.mask));
 
@@ -76,5 +79,8 @@ int main(int argc, char** argv) {
   cli.Text("mask", &flags.mask, "tensor of the file to read instead of attention_mask");
   cli.List("names", &flags.names,
            "hook points to write, * and ? allowed; all unless given (//tools:inspect lists them)");
+  cli.Bool("process_weights", &flags.process_weights,
+           "fold norms and value biases, centre writing weights and the unembedding, as "
+           "TransformerLens does");
   return cli.Run(argc, argv, [&] { return residual::WriteActivations(cli, model, flags); });
 }

@@ -316,6 +316,15 @@ ModelState ResidualModel::NewState(int64_t batch) const {
   return state;
 }
 
+void ResidualModel::SeparateUnembed() {
+  unembed_.W_U_ = UnembedMatrix();
+  unembed_.options_.tied = false;
+  if (!unembed_.options_.bias) {
+    unembed_.options_.bias = true;
+    unembed_.b_U_ = Tensor::Zeros({d_vocab()}, dtype());
+  }
+}
+
 Tensor ResidualModel::UnembedMatrix() const {
   return unembed_.options().tied ? Transpose(embed_.W_E(), 0, 1) : unembed_.W_U();
 }

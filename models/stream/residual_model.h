@@ -182,6 +182,9 @@ class ResidualModel : public Module {
   const Unembed& unembed() const { return unembed_; }
   // [d_model, d_vocab], tied or not (a tied one is transposed here: a copy).
   Tensor UnembedMatrix() const;
+  // Gives the output layer a matrix of its own (the embedding transposed) where it is tied, and a
+  // bias (zeros) where it has none. The model computes what it did.
+  void SeparateUnembed();
 
  private:
   Embed embed_;

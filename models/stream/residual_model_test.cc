@@ -135,7 +135,12 @@ TEST(ResidualModelTest, ATiedOutputIsTheEmbedding) {
   const auto model = Make(Positions::kNone, true);
   for (const Parameter& p : Parameters(*model)) EXPECT_NE(p.name, "unembed.W_U");
   ExpectIdentical(model->UnembedMatrix(), Transpose(model->embed().W_E(), 0, 1), "W_U");
-  EXPECT_EQ(model->Forward({Tokens()}).shape(), Shape({2, 5, kVocab}));
+  const Tensor logits = model->Forward({Tokens()});
+  EXPECT_EQ(logits.shape(), Shape({2, 5, kVocab}));
+  model->SeparateUnembed();
+  ExpectClose(model->Forward({Tokens()}), logits, 100, "logits");
+  EXPECT_EQ(model->unembed().W_U().shape(), Shape({kModel, kVocab}));
+  EXPECT_EQ(Parameters(*model).back().name, "unembed.b_U");
 }
 
 TEST(ResidualModelTest, ListsPositionsWhereThereAreSome) {

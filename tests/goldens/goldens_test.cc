@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "gtest/gtest.h"
+#include "interp/weights/process_weights.h"
 #include "models/checkpoint/config_reader.h"
 #include "models/zoo/zoo.h"
 #include "ops/elementwise/elementwise.h"
@@ -155,6 +156,24 @@ TEST_P(TransformerLensTest, EveryHookPointByName) {
     ExpectMatches(found->second, name);
   }
   EXPECT_GE(compared_.size(), 60u);
+}
+
+// process_weights_, as TransformerLens names and stacks its weights.
+TEST_P(TransformerLensTest, ProcessedWeights) {
+  ASSERT_TRUE(ProcessWeights(*model_).ok());
+  std::map<std::string, std::vector<Tensor>> stacked;
+  for (const Parameter& p : Parameters(*model_)) {
+    stacked[p.name.substr(p.name.rfind('.') + 1)].push_back(ToDisk(p, *p.value));
+  }
+  const std::string prefix = "processed.weights.";
+  for (const auto& [name, value] : expected_) {
+    if (!absl::StartsWith(name, prefix)) continue;
+    const std::vector<Tensor>& parts = stacked.at(std::string(absl::StripPrefix(name, prefix)));
+    const bool per_layer = value.rank() > parts[0].rank();
+    ExpectMatches(per_layer ? Concat(parts, 0).Reshaped(value.shape()) : parts[0], name);
+  }
+  EXPECT_GE(compared_.size(), 12u);
+  ExpectMatches(model_->Forward({inputs_.at("clean")}), "processed.logits");
 }
 
 class ShortformerTest : public GoldenTest {};
