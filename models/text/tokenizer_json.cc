@@ -26,6 +26,7 @@ class Reader {
   absl::StatusOr<std::unique_ptr<Tokenizer>> Read(std::string text) {
     RESIDUAL_ASSIGN_OR_RETURN(const Json root, ParseJsonObject(text, source_));
     PipelineParts parts;
+    RESIDUAL_RETURN_IF_ERROR(CheckModelType(Field(root, "model")));
     RESIDUAL_ASSIGN_OR_RETURN(parts.normalizer, ReadNormalizer(root, "normalizer"));
     RESIDUAL_RETURN_IF_ERROR(ReadPreTokenizer(Field(root, "pre_tokenizer"), &parts));
     RESIDUAL_RETURN_IF_ERROR(CheckDecoder(Field(root, "decoder")));
@@ -112,11 +113,15 @@ class Reader {
     return BadValue("decoder", value, absl::StrCat("one of type ", expected));
   }
 
-  absl::Status ReadBpe(const Json& model, PipelineParts* parts) {
+  absl::Status CheckModelType(const Json& model) const {
     const Json& type = Field(model, "type");
     if (type != "BPE" && !(type.is_null() && Field(model, "merges").is_array())) {
       return BadValue("model.type", type, "\"BPE\"");
     }
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadBpe(const Json& model, PipelineParts* parts) {
     const Json& dropout = Field(model, "dropout");
     if (!dropout.is_null() && dropout != 0) return BadValue("model.dropout", dropout, "null");
     for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"}) {
