@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "models/attention/attention.h"
 #include "models/mlp/mlp.h"
 #include "tensor/base/status_macros.h"
@@ -51,6 +52,70 @@ absl::Status CheckProbability(const char* field, double value) {
   if (value >= 0 && value < 1) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("'", field, "' is ", value, ", expected a number in [0, 1)"));
+}
+
+// The standard deviation at which matrices that write to the stream start.
+double OutInitScale(const TransformerConfig& c) {
+  if (!c.scale_residual_init || c.blocks.empty()) return c.init_scale;
+  return c.init_scale / std::sqrt(2.0 * static_cast<double>(c.blocks.size()));
+}
+
+std::unique_ptr<Mixer> MakeAttention(const TransformerConfig& c, int layer) {
+  AttentionConfig attention;
+  attention.d_model = c.d_model;
+  attention.n_heads = c.n_heads;
+  attention.n_kv_heads = c.n_kv_heads;
+  attention.d_head = c.d_head;
+  attention.bias = c.attention_bias;
+  attention.scale =
+      c.attention_scale > 0 ? c.attention_scale : 1 / std::sqrt(static_cast<double>(c.d_head));
+  if (c.scale_by_layer) attention.scale /= layer + 1;
+  if (c.positions == Positions::kRotary) {
+    attention.rotary_dim = c.rotary_dim == 0 ? c.d_head : c.rotary_dim;
+    attention.rotary_theta = c.rotary_theta;
+    attention.rotary_interleaved = c.rotary_interleaved;
+  }
+  attention.alibi = c.positions == Positions::kAlibi;
+  attention.dropout = c.attn_dropout;
+  attention.init_scale = c.init_scale;
+  attention.out_init_scale = OutInitScale(c);
+  return std::make_unique<AttentionMixer>(attention);
+}
+
+std::unique_ptr<Mixer> MakeMlp(const TransformerConfig& c, int) {
+  MlpConfig mlp;
+  mlp.d_model = c.d_model;
+  mlp.d_mlp = c.d_mlp;
+  mlp.activation = c.activation;
+  mlp.gated = c.gated_mlp;
+  mlp.bias = c.mlp_bias;
+  mlp.init_scale = c.init_scale;
+  mlp.out_init_scale = OutInitScale(c);
+  return std::make_unique<MlpMixer>(mlp);
+}
+
+// What `blocks` may name.
+struct MixerKind {
+  const char* name;
+  const char* out_name;
+  std::unique_ptr<Mixer> (*make)(const TransformerConfig& c, int layer);
+};
+constexpr MixerKind kMixers[] = {
+    {"attn", "hook_attn_out", MakeAttention},
+    {"mlp", "hook_mlp_out", MakeMlp},
+};
+
+const MixerKind* FindMixer(const std::string& name) {
+  for (const MixerKind& kind : kMixers) {
+    if (name == kind.name) return &kind;
+  }
+  return nullptr;
+}
+
+std::string MixerNames() {
+  std::vector<std::string> names;
+  for (const MixerKind& kind : kMixers) names.push_back(absl::StrCat("'", kind.name, "'"));
+  return absl::StrJoin(names, " or ");
 }
 
 }  // namespace
@@ -113,9 +178,9 @@ absl::Status ValidateTransformerConfig(const TransformerConfig& c) {
       }
       attention |= mixer == "attn";
       mlp |= mixer == "mlp";
-      if (mixer != "attn" && mixer != "mlp") {
+      if (FindMixer(mixer) == nullptr) {
         return absl::InvalidArgumentError(
-            absl::StrCat("'blocks' names the mixer '", mixer, "', expected 'attn' or 'mlp'"));
+            absl::StrCat("'blocks' names the mixer '", mixer, "', expected ", MixerNames()));
       }
     }
   }
@@ -172,53 +237,13 @@ std::unique_ptr<ResidualModel> BuildTransformer(const TransformerConfig& c) {
   embed.init_scale = c.init_scale;
   embed.dropout = c.embed_dropout;
 
-  const double out_init = c.scale_residual_init && !c.blocks.empty()
-                              ? c.init_scale / std::sqrt(2.0 * static_cast<double>(c.blocks.size()))
-                              : c.init_scale;
   std::vector<Block> blocks;
   for (size_t layer = 0; layer < c.blocks.size(); ++layer) {
     std::vector<Branch> branches;
     for (const std::string& name : c.blocks[layer]) {
-      const bool first = branches.empty();
-      Branch branch;
-      branch.norm_name = first ? "ln1" : "ln2";
-      branch.norm = Norm(c.norm, c.d_model, c.eps);
-      if (name == "attn") {
-        AttentionConfig attention;
-        attention.d_model = c.d_model;
-        attention.n_heads = c.n_heads;
-        attention.n_kv_heads = c.n_kv_heads;
-        attention.d_head = c.d_head;
-        attention.bias = c.attention_bias;
-        attention.scale = c.attention_scale > 0 ? c.attention_scale
-                                                : 1 / std::sqrt(static_cast<double>(c.d_head));
-        if (c.scale_by_layer) attention.scale /= static_cast<double>(layer + 1);
-        if (c.positions == Positions::kRotary) {
-          attention.rotary_dim = c.rotary_dim == 0 ? c.d_head : c.rotary_dim;
-          attention.rotary_theta = c.rotary_theta;
-          attention.rotary_interleaved = c.rotary_interleaved;
-        }
-        attention.alibi = c.positions == Positions::kAlibi;
-        attention.dropout = c.attn_dropout;
-        attention.init_scale = c.init_scale;
-        attention.out_init_scale = out_init;
-        branch.name = "attn";
-        branch.out_name = "hook_attn_out";
-        branch.mixer = std::make_unique<AttentionMixer>(attention);
-      } else {
-        MlpConfig mlp;
-        mlp.d_model = c.d_model;
-        mlp.d_mlp = c.d_mlp;
-        mlp.activation = c.activation;
-        mlp.gated = c.gated_mlp;
-        mlp.bias = c.mlp_bias;
-        mlp.init_scale = c.init_scale;
-        mlp.out_init_scale = out_init;
-        branch.name = "mlp";
-        branch.out_name = "hook_mlp_out";
-        branch.mixer = std::make_unique<MlpMixer>(mlp);
-      }
-      branches.push_back(std::move(branch));
+      const MixerKind& kind = *FindMixer(name);
+      branches.push_back({kind.name, branches.empty() ? "ln1" : "ln2", kind.out_name,
+                          kind.make(c, static_cast<int>(layer)), Norm(c.norm, c.d_model, c.eps)});
     }
     blocks.emplace_back(std::move(branches), c.norm_placement, c.parallel, c.resid_dropout);
   }
