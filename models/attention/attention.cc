@@ -169,7 +169,6 @@ AttentionMixer::AttentionMixer(const AttentionConfig& config) : config_(config) 
   if (config_.n_kv_heads == 0) config_.n_kv_heads = config_.n_heads;
   if (config_.scale == 0) config_.scale = 1 / std::sqrt(static_cast<double>(config_.d_head));
   if (config_.out_init_scale == 0) config_.out_init_scale = config_.init_scale;
-  if (config_.alibi) alibi_slopes_ = AlibiSlopes(config_.n_heads);
 }
 
 void AttentionMixer::Describe(Visitor& v) {
@@ -214,7 +213,7 @@ Tensor AttentionMixer::Forward(const Tensor& x, const MixerContext& context, Mix
   options.causal = config_.causal;
   options.scale = config_.scale;
   options.key_mask = context.key_mask;
-  options.alibi_slopes = alibi_slopes_;
+  if (config_.alibi) options.alibi_slopes = AlibiSlopes(config_.n_heads);
   if (context.segments.defined()) options.bias = SegmentBias(context.segments, q.dtype());
   const bool drops = context.training && config_.dropout > 0;
   const bool in_steps = drops || hook.Wants(kScores, kPattern);
