@@ -14,7 +14,7 @@
 namespace residual {
 namespace {
 
-constexpr int kBarWidth = 20;
+constexpr int kShortestBar = 5, kLongestBar = 20;
 constexpr double kInterval = 0.1;  // seconds between drawings
 
 double Now() {
@@ -50,13 +50,15 @@ std::string ProgressLine(absl::string_view label, int64_t done, int64_t total,
                          absl::string_view note, double seconds_left, int width) {
   const double share =
       total > 0 ? std::clamp(static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0) : 1;
-  const int filled = static_cast<int>(share * kBarWidth);
-  std::string line = absl::StrFormat("%s [%s%s] %3d %%  %d/%d", label, std::string(filled, '#'),
-                                     std::string(kBarWidth - filled, ' '),
-                                     static_cast<int>(share * 100), done, total);
-  if (!note.empty()) absl::StrAppend(&line, "  ", note);
+  std::string rest = absl::StrFormat(" %3d %%  %d/%d", static_cast<int>(share * 100), done, total);
+  if (!note.empty()) absl::StrAppend(&rest, "  ", note);
   const std::string left = done < total ? ClockText(seconds_left) : "";
-  if (!left.empty()) absl::StrAppend(&line, "  ", left, " left");
+  if (!left.empty()) absl::StrAppend(&rest, "  ", left, " left");
+  const int bar = std::clamp(width - static_cast<int>(label.size() + rest.size()) - 3, kShortestBar,
+                             kLongestBar);
+  const int filled = static_cast<int>(share * bar);
+  std::string line = absl::StrCat(label, " [", std::string(filled, '#'),
+                                  std::string(bar - filled, ' '), "]", rest);
   if (static_cast<int>(line.size()) > width) line.resize(std::max(width, 0));
   return line;
 }

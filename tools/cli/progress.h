@@ -44,7 +44,7 @@ class ProgressBar {
   bool shown_, finished_ = false;
 };
 
-// The line of a bar, at most `width` columns.
+// The line of a bar, at most `width` columns: a narrow terminal has a shorter bar.
 std::string ProgressLine(absl::string_view label, int64_t done, int64_t total,
                          absl::string_view note, double seconds_left, int width);
 

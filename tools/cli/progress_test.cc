@@ -25,7 +25,9 @@ TEST(ProgressTest, Line) {
   EXPECT_EQ(ProgressLine("a", 8, 8, "", 0, 100), "a [####################] 100 %  8/8");
   EXPECT_EQ(ProgressLine("a", 0, 0, "", 0, 100), "a [####################] 100 %  0/0");
   EXPECT_EQ(ProgressLine("training", 400, 1000, "loss 2.31", 42, 30),
-            "training [########            ");
+            "training [##   ]  40 %  400/10");
+  EXPECT_EQ(ProgressLine("training", 400, 1000, "loss 2.31", 42, 59),
+            "training [####      ]  40 %  400/1000  loss 2.31  0:42 left");
 }
 
 TEST(ProgressTest, Texts) {
@@ -91,7 +93,7 @@ TEST(ProgressTest, DrawsOnATerminal) {
     bar.Finish();
   });
   EXPECT_THAT(out,
-              StartsWith("\rtraining [                    ]   0 %  1/1000  loss 1, a no\x1b[K"));
+              StartsWith("\rtraining [     ]   0 %  1/1000  loss 1, a note that is long\x1b[K"));
   EXPECT_THAT(out, HasSubstr("\r\x1b[Ka line\r\n"));
   EXPECT_THAT(out, HasSubstr("100 %  1000/1000"));
   EXPECT_THAT(out, EndsWith("\x1b[K\r\n"));

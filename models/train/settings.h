@@ -5,8 +5,8 @@
 //   RESIDUAL_RETURN_IF_ERROR(settings.SetText("d_model", "64"));
 //   RESIDUAL_ASSIGN_OR_RETURN(TrainingPlan plan, settings.Resolve());
 
-#ifndef RESIDUAL_TOOLS_TRAINING_SETTINGS_H_
-#define RESIDUAL_TOOLS_TRAINING_SETTINGS_H_
+#ifndef RESIDUAL_MODELS_TRAIN_SETTINGS_H_
+#define RESIDUAL_MODELS_TRAIN_SETTINGS_H_
 
 #include <cstdint>
 #include <string>
@@ -23,6 +23,7 @@ namespace residual {
 // What the settings mean.
 struct TrainingPlan {
   nlohmann::json model;  // a config.json; "d_vocab" is to be that of the data
+  int64_t d_vocab = 0;   // 0: not given
   RunConfig run;
   TextOptions text;
   std::string tokenizer;  // "bytes", "bpe:SIZE" or a path
@@ -57,4 +58,4 @@ class Settings {
 
 }  // namespace residual
 
-#endif  // RESIDUAL_TOOLS_TRAINING_SETTINGS_H_
+#endif  // RESIDUAL_MODELS_TRAIN_SETTINGS_H_

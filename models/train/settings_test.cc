@@ -1,4 +1,4 @@
-#include "tools/training/settings.h"
+#include "models/train/settings.h"
 
 #include <set>
 #include <string>
@@ -44,7 +44,7 @@ TEST(SettingsTest, EverySettingReachesThePlan) {
       {"dropout", "0.25"},     {"attn_dropout", "0.5"},  {"steps", "700"},
       {"batch_size", "5"},     {"accumulation", "3"},    {"clip_norm", "0.5"},
       {"seed", "9"},           {"optimizer", "sgd"},     {"lr", "0.1"},
-      {"betas", "0.8,0.95"},   {"adam_eps", "1e-9"},     {"amsgrad", "true"},
+      {"betas", "0.8,0.95"},   {"adam_eps", "1e-9"},     {"d_vocab", "77"},
       {"momentum", "0.9"},     {"nesterov", "1"},        {"weight_decay", "0.01"},
       {"schedule", "noam"},    {"warmup_steps", "7"},    {"final_fraction", "0.2"},
       {"eval_every", "11"},    {"eval_batches", "2"},    {"checkpoint_every", "13"},
@@ -81,7 +81,8 @@ TEST(SettingsTest, EverySettingReachesThePlan) {
   EXPECT_EQ(run.train.optimizer.beta1, 0.8);
   EXPECT_EQ(run.train.optimizer.beta2, 0.95);
   EXPECT_EQ(run.train.optimizer.eps, 1e-9);
-  EXPECT_TRUE(run.train.optimizer.amsgrad);
+  EXPECT_EQ(plan->d_vocab, 77);
+  EXPECT_EQ(m["d_vocab"], 77);
   EXPECT_EQ(run.train.optimizer.momentum, 0.9);
   EXPECT_TRUE(run.train.optimizer.nesterov);
   EXPECT_EQ(run.train.optimizer.weight_decay, 0.01);
@@ -101,13 +102,29 @@ TEST(SettingsTest, EverySettingReachesThePlan) {
 TEST(SettingsTest, EverySettingIsChecked) {
   const json values = Preset("attn_only").values();
   for (const auto& [name, value] : values.items()) {
-    if (name == "model" || name == "d_vocab") continue;  // fixed; the data's
+    if (name == "model") continue;  // fixed
     Settings s = Preset("attn_only");
     ASSERT_TRUE(s.SetAll({{name, json::object()}}, "c.json").ok()) << name;
     const absl::Status status = s.Resolve().status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << name;
     EXPECT_THAT(std::string(status.message()), HasSubstr(absl::StrCat("'", name, "'"))) << name;
   }
+}
+
+TEST(SettingsTest, OptionsOfTheOptimizer) {
+  Settings s = Preset("attn_only");
+  ASSERT_TRUE(s.SetText("amsgrad", "true").ok());
+  EXPECT_TRUE(s.Resolve()->run.train.optimizer.amsgrad);
+  ASSERT_TRUE(s.SetText("optimizer", "sgd").ok());
+  EXPECT_THAT(std::string(s.Resolve().status().message()), HasSubstr("'amsgrad' is true"));
+  s = Preset("attn_only");
+  ASSERT_TRUE(s.SetText("momentum", "0.9").ok());
+  EXPECT_THAT(std::string(s.Resolve().status().message()), HasSubstr("'momentum' is 0.9"));
+  ASSERT_TRUE(s.SetText("optimizer", "sgd").ok());
+  ASSERT_TRUE(s.SetText("dampening", "0.1").ok());
+  EXPECT_EQ(s.Resolve()->run.train.optimizer.dampening, 0.1);
+  ASSERT_TRUE(s.SetText("momentum", "0").ok());
+  EXPECT_THAT(std::string(s.Resolve().status().message()), HasSubstr("'dampening' is 0.1"));
 }
 
 TEST(SettingsTest, BlocksOfOnesOwn) {
@@ -166,9 +183,9 @@ TEST(SettingsTest, BadValues) {
       {"blocks", "[[", "--blocks=[[, expected JSON"},
       {"blocks", "[[\"attention\"]]", "attention"},
       {"model", "gpt2", "model=\"gpt2\", expected \"attn_only\""},
-      {"d_modle", "64", "no setting d_modle; did you mean 'd_model'"},
+      {"d_modle", "64", "no flag --d_modle; did you mean 'd_model'"},
       {"weight_decya", "0", "did you mean 'weight_decay'"},
-      {"xyzzyxyzzy", "0", "no setting xyzzyxyzzy"},
+      {"xyzzyxyzzy", "0", "no flag --xyzzyxyzzy"},
   };
   for (const BadCase& c : cases) {
     Settings s = Preset("attn_only");

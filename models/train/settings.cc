@@ -1,4 +1,4 @@
-#include "tools/training/settings.h"
+#include "models/train/settings.h"
 
 #include <algorithm>
 #include <limits>
@@ -140,7 +140,6 @@ absl::StatusOr<Settings> Settings::Of(const std::string& name) {
     values["model"] = name;
     // A block of the preset for each layer, unless "blocks" lists them.
     values["blocks"] = json::array({preset.block});
-    values["d_vocab"] = 64;
     return Settings(std::move(values));
   }
   const std::vector<std::string> known = Presets();
@@ -190,8 +189,8 @@ absl::Status Settings::Set(const std::string& name, const json& value, const std
   if (found == values_.end()) {
     std::vector<std::string> known = {"n_ctx", "dropout", "betas", "text", "task", "out", "resume"};
     for (const auto& [key, unused] : values_.items()) known.push_back(key);
-    return absl::InvalidArgumentError(
-        absl::StrCat(source, "no setting ", name, DidYouMean(name, known)));
+    return absl::InvalidArgumentError(absl::StrCat(
+        source == "--" ? "no flag --" : source + "no setting ", name, DidYouMean(name, known)));
   }
   if (name == "model" && value != *found) {
     return Wrong(source, name, ShortJson(value), found->dump());
@@ -239,6 +238,15 @@ absl::StatusOr<TrainingPlan> Settings::Resolve() const {
   schedule.total_steps = plan.run.steps;
   schedule.final_fraction = c.NumberOr("final_fraction", 0, 0, 1);
   schedule.d_model = c.Int("d_model", 1, TransformerConfig::kMaxWidth);
+  if (train.optimizer.kind == OptimizerKind::kSgd && train.optimizer.amsgrad) {
+    c.FailField("amsgrad", true, "false: sgd has no second moment");
+  }
+  if (train.optimizer.kind != OptimizerKind::kSgd && train.optimizer.momentum > 0) {
+    c.FailField("momentum", train.optimizer.momentum, "0: it is of sgd; see beta1");
+  }
+  if (train.optimizer.dampening > 0 && train.optimizer.momentum == 0) {
+    c.FailField("dampening", train.optimizer.dampening, "a momentum above 0 with it");
+  }
   if (train.optimizer.nesterov &&
       (train.optimizer.momentum == 0 || train.optimizer.dampening > 0)) {
     c.FailField("nesterov", true, "a momentum above 0 and a dampening of 0 with it");
@@ -246,10 +254,12 @@ absl::StatusOr<TrainingPlan> Settings::Resolve() const {
 
   const int64_t layers = c.Int("n_layers", 1, TransformerConfig::kMaxLayers);
   const json* blocks = c.Find("blocks");
+  plan.d_vocab = c.Int("d_vocab", 0, TransformerConfig::kMaxVocabulary);
   RESIDUAL_RETURN_IF_ERROR(c.status());
   plan.model = ConfigToJson(TransformerConfig());
   for (auto& [name, value] : plan.model.items()) value = values_.value(name, value);
   plan.model["n_ctx"] = plan.text.context;
+  if (plan.d_vocab == 0) plan.model["d_vocab"] = 1;
   if (blocks == nullptr || !blocks->is_array() || blocks->empty()) {
     c.FailField("blocks", values_["blocks"], "a list of blocks, each a list of mixers");
   } else if (blocks->size() == 1) {
