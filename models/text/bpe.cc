@@ -4,8 +4,8 @@
 #include <functional>
 #include <utility>
 
-#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_format.h"
+#include "absl/types/span.h"
 #include "models/text/unicode.h"
 
 namespace residual {
@@ -59,7 +59,7 @@ class Bpe : public TokenModel {
         return;
       }
     }
-    absl::InlinedVector<Symbol, 32> symbols;
+    Symbols symbols;
     options_.bytes ? StartFromBytes(piece, &symbols) : StartFromCharacters(piece, &symbols);
     for (size_t i = 0; i < symbols.size(); ++i) {
       symbols[i].previous = static_cast<int32_t>(i) - 1;
@@ -72,7 +72,7 @@ class Bpe : public TokenModel {
   }
 
  private:
-  using Symbols = absl::InlinedVector<Symbol, 32>;
+  using Symbols = std::vector<Symbol>;
 
   void StartFromBytes(absl::string_view piece, Symbols* symbols) const {
     symbols->reserve(piece.size());
@@ -107,7 +107,7 @@ class Bpe : public TokenModel {
   }
 
   void Merge(absl::Span<Symbol> symbols) const {
-    absl::InlinedVector<Candidate, 32> heap;
+    std::vector<Candidate> heap;
     auto consider = [&](int32_t place) {
       const int32_t next = place < 0 ? -1 : symbols[place].next;
       if (next < 0) return false;
