@@ -17,10 +17,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
 #include "hwy/highway.h"
 #include "ops/attention/attention_kernels.h"
+#include "tensor/base/parallel.h"
 #include "tensor/core/storage.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -71,14 +73,52 @@ HWY_INLINE V Exp2(V x) {
   return hn::Mul(p, hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
 }
 
+HWY_INLINE V LoadF32(D d, const float* x) { return hn::LoadU(d, x); }
+HWY_INLINE V LoadF32(D d, const BFloat16* x) {
+  const hn::Rebind<uint16_t, D> d16;
+  const hn::RebindToUnsigned<D> d32;
+  const auto bits = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(x));
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, bits)));
+}
+
+// Products of f32 (an element of A is a float), or of pairs of bf16, of which both sides hold two
+// along k in the bits of a float.
+enum class Kind { kSingle, kPair };
+
+#if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86_64
+// sum + x.low * y.low + x.high * y.high. In assembler, for no target of this Highway has it, and
+// only where the processor was seen to have AVX512_BF16.
+HWY_INLINE V MulAddPairs(V x, V y, V sum) {
+  asm("vdpbf16ps %2, %1, %0" : "+v"(sum.raw) : "v"(x.raw), "v"(y.raw));
+  return sum;
+}
+#endif
+
+template <Kind kKind>
+HWY_INLINE V MulAddOf(V x, V y, V sum) {
+#if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86_64
+  if (kKind == Kind::kPair) return MulAddPairs(x, y, sum);
+#endif
+  static_assert(HWY_TARGET <= HWY_AVX3 || kKind == Kind::kSingle, "needs AVX512_BF16");
+  return hn::MulAdd(x, y, sum);
+}
+
+// The four bytes at `a` in every lane.
+template <class T>
+HWY_INLINE V Broadcast(const T* a) {
+  float bits;
+  std::memcpy(&bits, a, sizeof(bits));
+  return hn::Set(D(), bits);
+}
+
 // What a product does with c before it adds.
 enum class Start { kZero, kAdd, kScale };
 
-// One register tile: c[r][lane] (+)= sum over k < depth of a(r, k) b[k][lane], where a(r, k) is
-// a[r * a_stride + k], or a[k * a_stride + r] if kAcross. kScale: c is first multiplied by
-// factor[lane]. b, c and factor are aligned.
-template <int kM, int kN, bool kAcross, Start kStart>
-HWY_INLINE void MicroTile(int64_t depth, const float* a, int64_t a_stride, const float* b,
+// One register tile: c[r][lane] (+)= sum over k < depth of a(r, k) b[k][lane], where a(r, k) is the
+// k-th four bytes of row a + r * a_stride, or a[k * a_stride + r] if kAcross. kScale: c is first
+// multiplied by factor[lane]. b, c and factor are aligned.
+template <Kind kKind, int kM, int kN, bool kAcross, Start kStart, class T>
+HWY_INLINE void MicroTile(int64_t depth, const T* a, int64_t a_stride, const float* b,
                           int64_t b_stride, const float* factor, float* c, int64_t c_stride) {
   const D d;
   const int64_t lanes = Lanes();
@@ -97,11 +137,11 @@ HWY_INLINE void MicroTile(int64_t depth, const float* a, int64_t a_stride, const
     for (int v = 0; v < kN; ++v) x[v] = hn::Load(d, b + v * lanes);
 #pragma GCC unroll 8
     for (int r = 0; r < kM; ++r) {
-      const V y = hn::Set(d, kAcross ? a[r] : a[r * a_stride]);
+      const V y = Broadcast(kAcross ? a + r : a + r * a_stride);
 #pragma GCC unroll 3
-      for (int v = 0; v < kN; ++v) sum[r][v] = hn::MulAdd(y, x[v], sum[r][v]);
+      for (int v = 0; v < kN; ++v) sum[r][v] = MulAddOf<kKind>(y, x[v], sum[r][v]);
     }
-    a += kAcross ? a_stride : 1;
+    a += kAcross ? a_stride : sizeof(float) / sizeof(T);
     b += b_stride;
   }
 #pragma GCC unroll 8
@@ -111,51 +151,50 @@ HWY_INLINE void MicroTile(int64_t depth, const float* a, int64_t a_stride, const
   }
 }
 
-template <int kN, bool kAcross, Start kStart>
-void ProductColumns(int64_t rows, int64_t depth, const float* a, int64_t a_stride, const float* b,
+template <Kind kKind, int kN, bool kAcross, Start kStart, class T>
+void ProductColumns(int64_t rows, int64_t depth, const T* a, int64_t a_stride, const float* b,
                     int64_t b_stride, const float* factor, float* c, int64_t c_stride) {
   const int64_t step = kAcross ? 1 : a_stride;
   int64_t r = 0;
-  auto row = [&](int64_t at) { return a + at * step; };
   for (; r + kRows <= rows; r += kRows) {
-    MicroTile<kRows, kN, kAcross, kStart>(depth, row(r), a_stride, b, b_stride, factor,
-                                          c + r * c_stride, c_stride);
+    MicroTile<kKind, kRows, kN, kAcross, kStart>(depth, a + r * step, a_stride, b, b_stride, factor,
+                                                 c + r * c_stride, c_stride);
   }
   if (kRows > 4 && r + 4 <= rows) {
-    MicroTile<4, kN, kAcross, kStart>(depth, row(r), a_stride, b, b_stride, factor,
-                                      c + r * c_stride, c_stride);
+    MicroTile<kKind, 4, kN, kAcross, kStart>(depth, a + r * step, a_stride, b, b_stride, factor,
+                                             c + r * c_stride, c_stride);
     r += 4;
   }
   if (r + 2 <= rows) {
-    MicroTile<2, kN, kAcross, kStart>(depth, row(r), a_stride, b, b_stride, factor,
-                                      c + r * c_stride, c_stride);
+    MicroTile<kKind, 2, kN, kAcross, kStart>(depth, a + r * step, a_stride, b, b_stride, factor,
+                                             c + r * c_stride, c_stride);
     r += 2;
   }
   if (r < rows) {
-    MicroTile<1, kN, kAcross, kStart>(depth, row(r), a_stride, b, b_stride, factor,
-                                      c + r * c_stride, c_stride);
+    MicroTile<kKind, 1, kN, kAcross, kStart>(depth, a + r * step, a_stride, b, b_stride, factor,
+                                             c + r * c_stride, c_stride);
   }
 }
 
 // The same for any number of rows, and of vectors of columns.
-template <bool kAcross, Start kStart>
-void Product(int64_t rows, int64_t vectors, int64_t depth, const float* a, int64_t a_stride,
+template <Kind kKind, bool kAcross, Start kStart, class T>
+void Product(int64_t rows, int64_t vectors, int64_t depth, const T* a, int64_t a_stride,
              const float* b, int64_t b_stride, const float* factor, float* c, int64_t c_stride) {
   const int64_t lanes = Lanes();
   while (vectors > 0) {
     const int64_t now = vectors >= 3 && vectors != 4 ? 3 : std::min<int64_t>(vectors, 2);
     switch (now) {
       case 3:
-        ProductColumns<3, kAcross, kStart>(rows, depth, a, a_stride, b, b_stride, factor, c,
-                                           c_stride);
+        ProductColumns<kKind, 3, kAcross, kStart>(rows, depth, a, a_stride, b, b_stride, factor, c,
+                                                  c_stride);
         break;
       case 2:
-        ProductColumns<2, kAcross, kStart>(rows, depth, a, a_stride, b, b_stride, factor, c,
-                                           c_stride);
+        ProductColumns<kKind, 2, kAcross, kStart>(rows, depth, a, a_stride, b, b_stride, factor, c,
+                                                  c_stride);
         break;
       default:
-        ProductColumns<1, kAcross, kStart>(rows, depth, a, a_stride, b, b_stride, factor, c,
-                                           c_stride);
+        ProductColumns<kKind, 1, kAcross, kStart>(rows, depth, a, a_stride, b, b_stride, factor, c,
+                                                  c_stride);
     }
     vectors -= now;
     b += now * lanes;
@@ -164,21 +203,24 @@ void Product(int64_t rows, int64_t vectors, int64_t depth, const float* a, int64
   }
 }
 
-// out[c][r] = factor * in[r][c] for r < rows, c < columns.
-inline void Transpose(int64_t rows, int64_t columns, float factor, const float* in,
-                      int64_t in_stride, float* out, int64_t out_stride) {
+// out[c][r] = factor * in[r][c] for r < rows, c < columns; kBits: unmultiplied, whatever four bytes
+// they are.
+template <bool kBits = false>
+void Transpose(int64_t rows, int64_t columns, float factor, const float* in, int64_t in_stride,
+               float* out, int64_t out_stride) {
   int64_t whole_rows = 0, whole_columns = 0;
 #if HWY_TARGET != HWY_SCALAR
   const hn::Full128<float> d;
   const auto factors = hn::Set(d, factor);
+  auto load = [&](const float* from) HWY_ATTR {
+    return kBits ? hn::LoadU(d, from) : hn::Mul(factors, hn::LoadU(d, from));
+  };
   whole_rows = rows / 4 * 4, whole_columns = columns / 4 * 4;
   for (int64_t c = 0; c < whole_columns; c += 4) {
     for (int64_t r = 0; r < whole_rows; r += 4) {
       const float* from = in + r * in_stride + c;
-      const auto a0 = hn::Mul(factors, hn::LoadU(d, from));
-      const auto a1 = hn::Mul(factors, hn::LoadU(d, from + in_stride));
-      const auto a2 = hn::Mul(factors, hn::LoadU(d, from + 2 * in_stride));
-      const auto a3 = hn::Mul(factors, hn::LoadU(d, from + 3 * in_stride));
+      const auto a0 = load(from), a1 = load(from + in_stride);
+      const auto a2 = load(from + 2 * in_stride), a3 = load(from + 3 * in_stride);
       const auto even = hn::InterleaveLower(d, a0, a2), even_up = hn::InterleaveUpper(d, a0, a2);
       const auto odd = hn::InterleaveLower(d, a1, a3), odd_up = hn::InterleaveUpper(d, a1, a3);
       float* to = out + c * out_stride + r;
@@ -191,16 +233,21 @@ inline void Transpose(int64_t rows, int64_t columns, float factor, const float* 
 #endif
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = r < whole_rows ? whole_columns : 0; c < columns; ++c) {
-      out[c * out_stride + r] = factor * in[r * in_stride + c];
+      if (kBits) {
+        std::memcpy(out + c * out_stride + r, in + r * in_stride + c, sizeof(float));
+      } else {
+        out[c * out_stride + r] = factor * in[r * in_stride + c];
+      }
     }
   }
 }
 
 // rows of x [rows, columns] as columns of `out` [columns, width]; zeros where rows < width.
-inline void PackTransposed(int64_t rows, int64_t columns, float factor, const float* x,
-                           int64_t x_stride, int64_t width, float* out) {
+template <bool kBits = false>
+void PackTransposed(int64_t rows, int64_t columns, float factor, const float* x, int64_t x_stride,
+                    int64_t width, float* out) {
   if (rows < width) std::fill_n(out, columns * width, 0.0f);
-  Transpose(rows, columns, factor, x, x_stride, out, width);
+  Transpose<kBits>(rows, columns, factor, x, x_stride, out, width);
 }
 
 // Some queries of one head: a lane for each.
@@ -225,7 +272,39 @@ struct Tiling {
     const int64_t used = (rows + Lanes() - 1) / Lanes();
     return {b, h, begin, rows, used, used * Lanes()};
   }
+  // Of all tiles of all heads. The last tile of a head, which sees the most keys under a causal
+  // mask, comes first.
+  Tile Task(const Problem& p, int64_t task) const {
+    const int64_t bh = task / tiles;
+    return At(p, bh / p.n_heads, bh % p.n_heads, tiles - 1 - task % tiles);
+  }
 };
+
+// Calls f(tiling, begin, end) for chunks of the tasks, on all threads. A chunk has about 50 us of
+// work (`speed` times less per tile than f32), so that toy models do not pay for each.
+template <class F>
+HWY_INLINE void ForTiles(const Problem& p, int64_t speed, F f) {
+  const Tiling tiling(p.query);
+  const int64_t work = tiling.vectors * Lanes() * (p.key + 16) * (p.d_head + 8) / speed;
+  ParallelFor(p.batch * p.n_heads * tiling.tiles, 2000000 / work,
+              [&](int64_t begin, int64_t end) HWY_ATTR { f(tiling, begin, end); });
+}
+
+// The end of a tile's keys: z^T [d_head, width] is divided by the sums, which become 1 / sum.
+inline void FinishTile(const Problem& p, const Tile& tile, float* largest, float* sum, float* z) {
+  const D d;
+  const V zero = hn::Zero(d);
+  for (int64_t at = 0; at < tile.width; at += Lanes()) {
+    const V total = hn::Load(d, sum + at), most = hn::Load(d, largest + at);
+    // A row that sees no key: zeros. NaN stays.
+    const V scale = hn::IfThenElse(hn::Eq(total, zero), zero, hn::Div(hn::Set(d, 1.0f), total));
+    hn::Store(scale, d, sum + at);
+    hn::Store(hn::IfThenElse(hn::Eq(most, hn::Set(d, kHidden)), zero, most), d, largest + at);
+    for (int64_t i = at; i < p.d_head * tile.width; i += tile.width) {
+      hn::Store(hn::Mul(hn::Load(d, z + i), scale), d, z + i);
+    }
+  }
+}
 
 // Keys [begin, end) as the vectors [first, last) of a tile's queries see them; other queries see
 // none of them. masked: not every query sees every key, or the scores are more than q.k.

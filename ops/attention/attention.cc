@@ -34,28 +34,64 @@ T* MutableOrNull(Tensor& x) {
   return x.defined() ? x.mutable_data<T>() : nullptr;
 }
 
-// f32 or f64, no size 0. Fills in z, and what is saved of rows if `record`.
+// bf16 and f16 as f32; the others as they are.
+Tensor Widened(const Tensor& x) {
+  return !x.defined() || x.dtype() == kF64 ? x : ConvertTo(x, kF32);
+}
+
+Saved Widened(const Saved& s) {
+  Saved wide = s;
+  wide.q = Widened(s.q);
+  wide.k = Widened(s.k);
+  wide.v = Widened(s.v);
+  wide.z = Widened(s.z);
+  wide.masks.bias = Widened(s.masks.bias);
+  return wide;
+}
+
+template <class T>
+attention_internal::ForwardArgs<T> MakeArgs(const Problem& p, Saved& s) {
+  return {p,
+          s.q.data<T>(),
+          s.k.data<T>(),
+          s.v.data<T>(),
+          s.z.mutable_data<T>(),
+          MutableOrNull<float>(s.row_max),
+          MutableOrNull<float>(s.row_scale)};
+}
+
+// No size is 0. Fills in z, and what is saved of rows if `record`.
 void Forward(Saved& s, bool record) {
   const Problem p = s.MakeProblem();
-  const Shape rows{p.batch, p.n_heads, p.query};
   const DType dtype = s.q.dtype();
   s.z = Tensor::Uninitialized(s.q.shape(), dtype);
-  if (record) s.row_max = Tensor::Uninitialized(rows, dtype);
+  if (record) {
+    const Shape rows{p.batch, p.n_heads, p.query};
+    s.row_max = Tensor::Uninitialized(rows, dtype == kF64 ? kF64 : kF32);
+    if (dtype != kF64) s.row_scale = Tensor::Uninitialized(rows, kF32);
+  }
+  const bool few = p.query <= attention_internal::kDecodeQueries;
   if (dtype == kF64) {
     attention_internal::PlainForward(p, s.q.data<double>(), s.k.data<double>(), s.v.data<double>(),
                                      s.z.mutable_data<double>(), MutableOrNull<double>(s.row_max));
-    return;
+  } else if (dtype == kF32) {
+    const auto args = MakeArgs<float>(p, s);
+    few ? attention_internal::DecodeCpu(args) : attention_internal::ForwardCpu(args);
+  } else {
+    if (dtype == kBF16) {
+      Problem widened = p;
+      const Tensor bias = Widened(s.masks.bias);
+      widened.bias = bias.defined() ? bias.raw_data() : nullptr;
+      const auto args = MakeArgs<BFloat16>(widened, s);
+      if (few) return attention_internal::DecodeCpu(args);
+      if (attention_internal::ForwardPairsCpu(args)) return;
+    }
+    Saved wide = Widened(s);
+    Forward(wide, record);
+    s.z = ConvertTo(wide.z, dtype);
+    s.row_max = wide.row_max;
+    s.row_scale = wide.row_scale;
   }
-  if (record) s.row_scale = Tensor::Uninitialized(rows, dtype);
-  const attention_internal::ForwardArgs args{p,
-                                             Floats(s.q),
-                                             Floats(s.k),
-                                             Floats(s.v),
-                                             s.z.mutable_data<float>(),
-                                             MutableOrNull<float>(s.row_max),
-                                             MutableOrNull<float>(s.row_scale)};
-  p.query <= attention_internal::kDecodeQueries ? attention_internal::DecodeCpu(args)
-                                                : attention_internal::ForwardCpu(args);
 }
 
 // dS = P * (dz v^T - rowsum(dz * z)); dq = scale dS k, dk = scale dS^T q, dv = P^T dz, dbias = dS.
@@ -99,21 +135,6 @@ TensorList Backward(const Saved& s, const Tensor& dz, Needs needs) {
   return {dq, dk, dv, dbias};
 }
 
-// bf16 and f16 as f32; the others as they are.
-Tensor Widened(const Tensor& x) {
-  return !x.defined() || x.dtype() == kF64 ? x : ConvertTo(x, kF32);
-}
-
-Saved Widened(const Saved& s) {
-  Saved wide = s;
-  wide.q = Widened(s.q);
-  wide.k = Widened(s.k);
-  wide.v = Widened(s.v);
-  wide.z = Widened(s.z);
-  wide.masks.bias = Widened(s.masks.bias);
-  return wide;
-}
-
 // Gradients where nothing was computed: z is zeros, or empty.
 TensorList ZeroGradients(const Saved& s, Needs needs) {
   TensorList grads(4);
@@ -140,14 +161,10 @@ Tensor Attention(const Tensor& q, const Tensor& k, const Tensor& v,
   if (empty) {
     z = Tensor::Zeros(q.shape(), dtype);
   } else {
-    Saved wide = Widened(s);
-    Forward(wide, tape != nullptr);
-    z = ConvertTo(wide.z, dtype);
-    s.row_max = wide.row_max;
-    s.row_scale = wide.row_scale;
+    Forward(s, tape != nullptr);
+    z = s.z;
   }
   if (tape != nullptr) {
-    s.z = z;
     tape->Record("attention", {&q, &k, &v, &options.bias}, {&z},
                  [s = std::move(s), empty](absl::Span<const Tensor> dy, Needs needs) {
                    if (empty) return ZeroGradients(s, needs);

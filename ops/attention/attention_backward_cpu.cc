@@ -116,11 +116,11 @@ void ScoreGradients(const Problem& p, const Tile& tile, const Segment& s, const 
                     const KeyRows& v, BackwardScratch& m) {
   const D d;
   const int64_t lanes = Lanes(), width = tile.width, n = s.end - s.begin, at = s.first * lanes;
-  Product<false, Start::kZero>(n, s.vectors(), p.d_head, k.data, k.stride, m.q + at, width, nullptr,
-                               m.scores + at, width);
+  Product<Kind::kSingle, false, Start::kZero>(n, s.vectors(), p.d_head, k.data, k.stride, m.q + at,
+                                              width, nullptr, m.scores + at, width);
   if (s.masked) MaskScores(p, tile, s, BiasOf(p, tile, s, m.bias), m.scores);
-  Product<false, Start::kZero>(n, s.vectors(), p.d_head, v.data, v.stride, m.dz + at, width,
-                               nullptr, m.dscores + at, width);
+  Product<Kind::kSingle, false, Start::kZero>(n, s.vectors(), p.d_head, v.data, v.stride, m.dz + at,
+                                              width, nullptr, m.dscores + at, width);
   for (int64_t u = at; u < s.last * lanes; u += lanes) {
     const V most = hn::Load(d, m.row_max + u), scale = hn::Load(d, m.row_scale + u);
     const V delta = hn::Load(d, m.delta + u);
@@ -151,18 +151,20 @@ void BackwardTile(const BackwardArgs& args, const Tile& tile, int64_t begin, int
     const KeyRows k = RowsOf(p, args.k, tile, s, m.k), v = RowsOf(p, args.v, tile, s, m.v);
     ScoreGradients(p, tile, s, k, v, m);
     if (dq != nullptr) {
-      Product<true, Start::kAdd>(p.d_head, s.vectors(), n, k.data, k.stride, m.dscores + at, width,
-                                 nullptr, m.dq + at, width);
+      Product<Kind::kSingle, true, Start::kAdd>(p.d_head, s.vectors(), n, k.data, k.stride,
+                                                m.dscores + at, width, nullptr, m.dq + at, width);
     }
     const int64_t queries = std::min(tile.rows, s.last * lanes) - at;
     const int64_t to = (s.begin - begin) * m.depth;
     if (dk != nullptr) {
-      Product<false, Start::kAdd>(n, m.depth / lanes, queries, m.dscores + at, width,
-                                  m.q_rows + at * m.depth, m.depth, nullptr, dk + to, m.depth);
+      Product<Kind::kSingle, false, Start::kAdd>(n, m.depth / lanes, queries, m.dscores + at, width,
+                                                 m.q_rows + at * m.depth, m.depth, nullptr, dk + to,
+                                                 m.depth);
     }
     if (dv != nullptr) {
-      Product<false, Start::kAdd>(n, m.depth / lanes, queries, m.scores + at, width,
-                                  m.dz_rows + at * m.depth, m.depth, nullptr, dv + to, m.depth);
+      Product<Kind::kSingle, false, Start::kAdd>(n, m.depth / lanes, queries, m.scores + at, width,
+                                                 m.dz_rows + at * m.depth, m.depth, nullptr,
+                                                 dv + to, m.depth);
     }
   });
   if (dq != nullptr) {

@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "ops/attention/attention_kernels.h"
-#include "tensor/base/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/attention/attention_forward_cpu.cc"
@@ -75,8 +74,7 @@ void Exponentials(const Tile& tile, const Segment& s, ForwardScratch& m) {
   }
 }
 
-void ForwardTile(const ForwardArgs& args, const Tile& tile, ForwardScratch& m) {
-  const D d;
+void ForwardTile(const ForwardArgs<float>& args, const Tile& tile, ForwardScratch& m) {
   const Problem& p = args.p;
   const int64_t lanes = Lanes(), width = tile.width, row_stride = p.n_heads * p.d_head;
   PackTransposed(tile.rows, p.d_head, static_cast<float>(p.scale) * kLog2E,
@@ -87,27 +85,16 @@ void ForwardTile(const ForwardArgs& args, const Tile& tile, ForwardScratch& m) {
   ForSegments(p, tile, 0, p.key, [&](const Segment& s) HWY_ATTR {
     const int64_t at = s.first * lanes;
     const KeyRows k = RowsOf(p, args.k, tile, s, m.k), v = RowsOf(p, args.v, tile, s, m.v);
-    Product<false, Start::kZero>(s.end - s.begin, s.vectors(), p.d_head, k.data, k.stride, m.q + at,
-                                 width, nullptr, m.scores + at, width);
+    Product<Kind::kSingle, false, Start::kZero>(s.end - s.begin, s.vectors(), p.d_head, k.data,
+                                                k.stride, m.q + at, width, nullptr, m.scores + at,
+                                                width);
     if (s.masked) MaskScores(p, tile, s, BiasOf(p, tile, s, m.bias), m.scores);
     Exponentials(tile, s, m);
-    Product<true, Start::kScale>(p.d_head, s.vectors(), s.end - s.begin, v.data, v.stride,
-                                 m.scores + at, width, m.factor + at, m.z + at, width);
+    Product<Kind::kSingle, true, Start::kScale>(p.d_head, s.vectors(), s.end - s.begin, v.data,
+                                                v.stride, m.scores + at, width, m.factor + at,
+                                                m.z + at, width);
   });
-  for (int64_t v = 0; v < tile.vectors; ++v) {
-    const V sum = hn::Load(d, m.sum + v * lanes);
-    // A row that sees no key: zeros. NaN stays.
-    const V scale =
-        hn::IfThenElse(hn::Eq(sum, hn::Zero(d)), hn::Zero(d), hn::Div(hn::Set(d, 1.0f), sum));
-    hn::Store(scale, d, m.sum + v * lanes);
-    const V largest = hn::Load(d, m.largest + v * lanes);
-    hn::Store(hn::IfThenElse(hn::Eq(largest, hn::Set(d, kHidden)), hn::Zero(d), largest), d,
-              m.largest + v * lanes);
-    for (int64_t i = 0; i < p.d_head; ++i) {
-      float* z = m.z + i * width + v * lanes;
-      hn::Store(hn::Mul(hn::Load(d, z), scale), d, z);
-    }
-  }
+  FinishTile(p, tile, m.largest, m.sum, m.z);
   Transpose(p.d_head, tile.rows, 1, m.z, width, args.z + p.QueryRow(tile.b, tile.begin, tile.h),
             row_stride);
   if (args.row_max != nullptr) {
@@ -117,19 +104,11 @@ void ForwardTile(const ForwardArgs& args, const Tile& tile, ForwardScratch& m) {
   }
 }
 
-void Forward(const ForwardArgs& args) {
-  const Problem& p = args.p;
-  const Tiling tiling(p.query);
-  // Tiles per chunk: about 50 us of work, so that toy models do not pay for each.
-  const int64_t width = tiling.vectors * Lanes();
-  const int64_t grain = std::max<int64_t>(1, 2000000 / (width * (p.key + 16) * (p.d_head + 8)));
-  ParallelFor(p.batch * p.n_heads * tiling.tiles, grain, [&](int64_t begin, int64_t end) HWY_ATTR {
-    ForwardScratch scratch(p, width);
+void Forward(const ForwardArgs<float>& args) {
+  ForTiles(args.p, 1, [&](const Tiling& tiling, int64_t begin, int64_t end) HWY_ATTR {
+    ForwardScratch scratch(args.p, tiling.vectors * Lanes());
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t bh = task / tiling.tiles;
-      // The last tile, which has the most keys under a causal mask, comes first.
-      const int64_t tile = tiling.tiles - 1 - task % tiling.tiles;
-      ForwardTile(args, tiling.At(p, bh / p.n_heads, bh % p.n_heads, tile), scratch);
+      ForwardTile(args, tiling.Task(args.p, task), scratch);
     }
   });
 }
@@ -145,7 +124,7 @@ namespace attention_internal {
 
 HWY_EXPORT(Forward);
 
-void ForwardCpu(const ForwardArgs& args) { HWY_DYNAMIC_DISPATCH(Forward)(args); }
+void ForwardCpu(const ForwardArgs<float>& args) { HWY_DYNAMIC_DISPATCH(Forward)(args); }
 
 }  // namespace attention_internal
 }  // namespace residual

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "tensor/core/dtype.h"
+
 namespace residual {
 namespace attention_internal {
 
@@ -53,11 +55,12 @@ struct Problem {
 
 // Row i of head h of batch b has, in units of log 2, largest score row_max[(b * n_heads + h) *
 // query + i] and 1 / sum of 2^(score - largest) row_scale[...]; 0 and 0 if it sees no key. Both
-// nullptr: not wanted.
+// nullptr: not wanted. T: float or BFloat16.
+template <class T>
 struct ForwardArgs {
   Problem p;
-  const float *q, *k, *v;
-  float* z;
+  const T *q, *k, *v;
+  T* z;
   float *row_max, *row_scale;
 };
 
@@ -73,9 +76,13 @@ struct BackwardArgs {
 // Up to this many queries are attended to one by one, vectors along d_head.
 constexpr int64_t kDecodeQueries = 4;
 
-// On all threads. f32; any sizes > 0.
-void ForwardCpu(const ForwardArgs& args);
-void DecodeCpu(const ForwardArgs& args);
+// On all threads; any sizes > 0.
+void ForwardCpu(const ForwardArgs<float>& args);
+void DecodeCpu(const ForwardArgs<float>& args);
+void DecodeCpu(const ForwardArgs<BFloat16>& args);
+// By the dot products of AVX512_BF16. False, with nothing done, where the processor has none,
+// d_head is odd or the scale is not positive.
+bool ForwardPairsCpu(const ForwardArgs<BFloat16>& args);
 // dq, dk, dv.
 void BackwardCpu(const BackwardArgs& args);
 // dbias.

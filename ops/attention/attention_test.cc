@@ -197,47 +197,52 @@ RESIDUAL_EACH_TARGET(AttentionTest);
 
 TEST_P(AttentionTest, HiddenKeysMayHoldAnything) {
   const Shape shape{1, 40, 2, 6};
-  const Tensor q = RandomNormal(shape, 1, kF32);
-  Tensor k = RandomNormal(shape, 2, kF32), v = RandomNormal(shape, 3, kF32);
-  Tensor clean_k = k.Clone(), clean_v = v.Clone();
   AttentionOptions options;
-  options.key_mask = SomeKeys(1, 40);
-  k.mutable_data<float>()[4 * 12 + 3] = std::nanf("");
-  v.mutable_data<float>()[38 * 12 + 7] = static_cast<float>(kInfinity);
-  Tensor watched_q = q.Clone();
-  Tape tape;
-  tape.Watch(watched_q);
-  tape.Watch(k);
-  tape.Watch(v);
-  const Tensor z = Attention(watched_q, k, v, options);
-  ExpectIdentical(z, Attention(q, clean_k, clean_v, options), "z");
-  const Tensor last = RandomNormal({1, 1, 2, 6}, 5, kF32);
-  ExpectIdentical(Attention(last, k, v, options), Attention(last, clean_k, clean_v, options),
-                  "one query");
-  const Gradients grads = tape.Backward({z}, {RandomNormal(shape, 4, kF32)}, {});
-  for (const Tensor* x : {&watched_q, &k, &v}) {
-    for (double g : grads[*x].ToDoubles()) ASSERT_TRUE(std::isfinite(g));
+  options.key_mask = SomeKeys(1, 40);  // hides the even ones
+  for (DType dtype : {kF32, kF64, kBF16, kF16}) {
+    const Tensor clean_q = RandomNormal(shape, 1, dtype), clean_k = RandomNormal(shape, 2, dtype);
+    const Tensor clean_v = RandomNormal(shape, 3, dtype);
+    Tensor q = clean_q.Clone(), k = RandomNormal(shape, 2), v = RandomNormal(shape, 3);
+    k.mutable_data<double>()[4 * 12 + 3] = std::nan("");
+    v.mutable_data<double>()[38 * 12 + 7] = kInfinity;
+    k = ConvertTo(k, dtype);
+    v = ConvertTo(v, dtype);
+    const Tensor last = RandomNormal({1, 1, 2, 6}, 5, dtype);
+    ExpectIdentical(Attention(last, k, v, options), Attention(last, clean_k, clean_v, options),
+                    "one query");
+    Tape tape;
+    for (Tensor* x : {&q, &k, &v}) tape.Watch(*x);
+    const Tensor z = Attention(q, k, v, options);
+    ExpectIdentical(z, Attention(clean_q, clean_k, clean_v, options), "z");
+    const Gradients grads = tape.Backward({z}, {RandomNormal(shape, 4, dtype)}, {});
+    for (const Tensor* x : {&q, &k, &v}) {
+      for (double g : grads[*x].ToDoubles()) ASSERT_TRUE(std::isfinite(g));
+    }
   }
 }
 
 TEST_P(AttentionTest, NaNInAQueryStaysInItsRow) {
-  for (int64_t query : {1, 20}) {
-    Tensor q = RandomNormal({1, query, 1, 5}, 1, kF32);
-    const Tensor k = RandomNormal({1, 20, 1, 5}, 2, kF32);
-    q.mutable_data<float>()[(query - 1) * 5 + 2] = std::nanf("");
-    const std::vector<double> z = Attention(q, k, k).ToDoubles();
-    for (size_t i = 0; i < z.size(); ++i) {
-      EXPECT_EQ(std::isnan(z[i]), static_cast<int64_t>(i) >= (query - 1) * 5) << i;
+  for (DType dtype : {kF32, kF64, kBF16, kF16}) {
+    for (int64_t query : {1, 20}) {
+      Tensor q = RandomNormal({1, query, 1, 6}, 1);
+      const Tensor k = RandomNormal({1, 20, 1, 6}, 2, dtype);
+      q.mutable_data<double>()[(query - 1) * 6 + 2] = std::nan("");
+      const std::vector<double> z = Attention(ConvertTo(q, dtype), k, k).ToDoubles();
+      for (size_t i = 0; i < z.size(); ++i) {
+        EXPECT_EQ(std::isnan(z[i]), static_cast<int64_t>(i) >= (query - 1) * 6) << i;
+      }
     }
   }
 }
 
 TEST_P(AttentionTest, HugeScoresDoNotOverflow) {
-  for (int64_t query : {1, 20}) {
-    const Tensor q = Tensor::Full({1, query, 1, 4}, 1e15);
-    const Tensor k = Tensor::Full({1, 20, 1, 4}, 1e15);
-    const Tensor v = Tensor::Full({1, 20, 1, 4}, 3);
-    for (double z : Attention(q, k, v).ToDoubles()) EXPECT_NEAR(z, 3, 1e-5);
+  for (DType dtype : {kF32, kF64, kBF16}) {
+    for (int64_t query : {1, 20}) {
+      const Tensor q = Tensor::Full({1, query, 1, 4}, 1e15, dtype);
+      const Tensor k = Tensor::Full({1, 20, 1, 4}, 1e15, dtype);
+      const Tensor v = Tensor::Full({1, 20, 1, 4}, 3, dtype);
+      for (double z : Attention(q, k, v).ToDoubles()) EXPECT_NEAR(z, 3, 1e-5);
+    }
   }
 }
 

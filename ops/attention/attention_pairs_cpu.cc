@@ -1,0 +1,243 @@
+// The forward pass on bf16, by an instruction that multiplies and adds two bf16 at once in each
+// lane (vdpbf16ps): products of q and k are exact and added in f32; the weights are rounded to bf16
+// before they meet v, their sum is not. Denormals count as zero.
+//
+// The tiles are those of the f32 kernel (attention-inl.h) with pairs in the lanes: of features for
+// S^T, where a pair of k lies in memory as it is needed, and of keys for z^T, for which v is packed
+// once, [key / 2, d_head] pairs.
+
+#include <algorithm>
+#include <cstdint>
+
+#include "ops/attention/attention_kernels.h"
+#include "tensor/base/parallel.h"
+#include "tensor/core/storage.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/attention/attention_pairs_cpu.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.h:
+#include "hwy/highway.h"
+#include "ops/attention/attention-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace residual {
+namespace attention_internal {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+#if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86_64
+
+using DU = hn::RebindToUnsigned<D>;
+using VU = hn::Vec<DU>;
+
+struct PairScratch {
+  Scratch memory;
+  // q: [d_head / 2, width] pairs. weights: [kKeys / 2 + 1, width] pairs. rows: [width, d_head], z.
+  float *q, *z, *scores, *weights, *rows, *largest, *sum, *factor, *bias;
+
+  PairScratch(const Problem& p, int64_t width)
+      : memory(Scratch::Aligned(p.d_head / 2 * width) + 2 * Scratch::Aligned(p.d_head * width) +
+               Scratch::Aligned(kKeys * width) + Scratch::Aligned((kKeys / 2 + 1) * width) +
+               3 * Scratch::Aligned(width) + Scratch::Aligned(p.bias ? kKeys * width : 0)),
+        q(memory.Take(p.d_head / 2 * width)),
+        z(memory.Take(p.d_head * width)),
+        scores(memory.Take(kKeys * width)),
+        weights(memory.Take((kKeys / 2 + 1) * width)),
+        rows(memory.Take(p.d_head * width)),
+        largest(memory.Take(width)),
+        sum(memory.Take(width)),
+        factor(memory.Take(width)),
+        bias(memory.Take(p.bias ? kKeys * width : 0)) {}
+};
+
+// Pairs of bf16(low), bf16(high), for numbers >= 0; ties go up. NaN stays.
+HWY_INLINE V PackPair(V low, V high) {
+  const D d;
+  const DU du;
+  const VU half = hn::Set(du, 0x8000), upper = hn::Set(du, 0xffff0000);
+  const VU a = hn::ShiftRight<16>(hn::Add(hn::BitCast(du, low), half));
+  const VU b = hn::And(hn::Add(hn::BitCast(du, high), half), upper);
+  return hn::BitCast(d, hn::Or(a, b));
+}
+
+// Keys 2 * pair and 2 * pair + 1 of v, as pairs; zeros for keys there are not or nobody sees.
+void PackValues(const ForwardArgs<BFloat16>& args, int64_t b, int64_t g, int64_t pair, float* out) {
+  const D d;
+  const DU du;
+  const hn::Rebind<uint16_t, D> d16;
+  const Problem& p = args.p;
+  const bool* mask = p.KeyMask(b);
+  const uint16_t* rows[2];
+  for (int64_t side = 0; side < 2; ++side) {
+    const int64_t j = 2 * pair + side;
+    const bool seen = j < p.key && (mask == nullptr || mask[j]);
+    rows[side] = seen ? reinterpret_cast<const uint16_t*>(args.v + p.KeyRow(b, j, g)) : nullptr;
+  }
+  int64_t i = 0;
+  for (; i + Lanes() <= p.d_head; i += Lanes()) {
+    const VU low = rows[0] ? hn::PromoteTo(du, hn::LoadU(d16, rows[0] + i)) : hn::Zero(du);
+    const VU high = rows[1] ? hn::PromoteTo(du, hn::LoadU(d16, rows[1] + i)) : hn::Zero(du);
+    hn::StoreU(hn::BitCast(d, hn::Or(low, hn::ShiftLeft<16>(high))), d, out + i);
+  }
+  for (; i < p.d_head; ++i) {
+    const uint32_t bits =
+        (rows[0] ? rows[0][i] : 0u) | static_cast<uint32_t>(rows[1] ? rows[1][i] : 0u) << 16;
+    std::memcpy(out + i, &bits, sizeof(bits));
+  }
+}
+
+// scores, times `scale` in units of log 2 -> weights: pairs of 2^(score - maximum), for the keys
+// from s.begin rounded down to even.
+void PairExponentials(const Tile& tile, const Segment& s, float scale, PairScratch& m) {
+  const D d;
+  const int64_t lanes = Lanes(), width = tile.width, n = s.end - s.begin, odd = s.begin % 2;
+  const V scales = hn::Set(d, scale);
+  for (int64_t v = s.first; v < s.last; ++v) {
+    const float* scores = m.scores + v * lanes;
+    const V hidden = hn::Set(d, kHidden);
+    V a = hidden, b = hidden, c = hidden, e = hidden;
+    int64_t j = 0;
+    for (; j + 4 <= n; j += 4) {
+      a = hn::Max(a, hn::Load(d, scores + j * width));
+      b = hn::Max(b, hn::Load(d, scores + (j + 1) * width));
+      c = hn::Max(c, hn::Load(d, scores + (j + 2) * width));
+      e = hn::Max(e, hn::Load(d, scores + (j + 3) * width));
+    }
+    for (; j < n; ++j) a = hn::Max(a, hn::Load(d, scores + j * width));
+    const V before = hn::Load(d, m.largest + v * lanes);
+    const V largest = hn::Max(before, hn::Mul(scales, hn::Max(hn::Max(a, b), hn::Max(c, e))));
+    const V shift = hn::IfThenElse(hn::Eq(largest, hidden), hn::Zero(d), largest);
+    const V factor = Exp2(hn::Sub(before, shift));
+    V sum = hn::Zero(d);
+    auto weight = [&](int64_t key) HWY_ATTR {
+      const V x = Exp2(hn::MulSub(hn::Load(d, scores + key * width), scales, shift));
+      sum = hn::Add(sum, x);
+      return x;
+    };
+    float* out = m.weights + v * lanes;
+    j = 0;
+    if (odd) {
+      hn::Store(PackPair(hn::Zero(d), weight(j++)), d, out);
+      out += width;
+    }
+    for (; j + 2 <= n; j += 2, out += width) {
+      const V low = weight(j), high = weight(j + 1);
+      hn::Store(PackPair(low, high), d, out);
+    }
+    if (j < n) hn::Store(PackPair(weight(j), hn::Zero(d)), d, out);
+    hn::Store(largest, d, m.largest + v * lanes);
+    hn::Store(factor, d, m.factor + v * lanes);
+    hn::Store(hn::MulAdd(hn::Load(d, m.sum + v * lanes), factor, sum), d, m.sum + v * lanes);
+  }
+}
+
+// x[0..n) rounded to nearest even; NaN for NaN.
+void StoreBF16(int64_t n, const float* x, BFloat16* out) {
+  const D d;
+  const DU du;
+  const hn::RebindToSigned<D> di;
+  const hn::Rebind<uint16_t, D> d16;
+  int64_t i = 0;
+  for (; i + Lanes() <= n; i += Lanes()) {
+    const V v = hn::LoadU(d, x + i);
+    const VU bits = hn::BitCast(du, v), upper = hn::ShiftRight<16>(bits);
+    const VU even = hn::Add(hn::And(upper, hn::Set(du, 1)), hn::Set(du, 0x7fff));
+    const VU rounded = hn::ShiftRight<16>(hn::Add(bits, even));
+    const VU nan = hn::Or(upper, hn::Set(du, 0x40));
+    const VU result = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), nan, rounded);
+    // Below 2^16, so that a saturating conversion keeps them.
+    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, result)), d16,
+               reinterpret_cast<uint16_t*>(out + i));
+  }
+  for (; i < n; ++i) out[i] = BFloat16::FromFloat(x[i]);
+}
+
+void PairTile(const ForwardArgs<BFloat16>& args, const float* values, const Tile& tile,
+              PairScratch& m) {
+  const D d;
+  const Problem& p = args.p;
+  const int64_t lanes = Lanes(), width = tile.width, row_stride = p.n_heads * p.d_head;
+  const int64_t row = p.QueryRow(tile.b, tile.begin, tile.h), g = tile.h / p.group();
+  const float scale = static_cast<float>(p.scale) * kLog2E;
+  PackTransposed<true>(tile.rows, p.d_head / 2, 1, reinterpret_cast<const float*>(args.q + row),
+                       row_stride / 2, width, m.q);
+  std::fill_n(m.largest, width, kHidden);
+  std::fill_n(m.sum, width, 0.0f);
+  std::fill_n(m.z, p.d_head * width, 0.0f);
+  ForSegments(p, tile, 0, p.key, [&](const Segment& s) HWY_ATTR {
+    const int64_t at = s.first * lanes, n = s.end - s.begin;
+    Product<Kind::kPair, false, Start::kZero>(
+        n, s.vectors(), p.d_head / 2, args.k + p.KeyRow(tile.b, s.begin, g),
+        p.n_kv_heads * p.d_head, m.q + at, width, nullptr, m.scores + at, width);
+    if (s.masked) {
+      for (int64_t i = at; i < n * width; i += lanes) {
+        hn::Store(hn::Mul(hn::Set(d, scale), hn::Load(d, m.scores + i)), d, m.scores + i);
+      }
+      MaskScores(p, tile, s, BiasOf(p, tile, s, m.bias), m.scores);
+    }
+    PairExponentials(tile, s, s.masked ? 1 : scale, m);
+    const int64_t pair = s.begin / 2, pairs = (s.end + 1) / 2 - pair;
+    Product<Kind::kPair, true, Start::kScale>(p.d_head, s.vectors(), pairs,
+                                              values + pair * p.d_head, p.d_head, m.weights + at,
+                                              width, m.factor + at, m.z + at, width);
+  });
+  FinishTile(p, tile, m.largest, m.sum, m.z);
+  Transpose(p.d_head, tile.rows, 1, m.z, width, m.rows, p.d_head);
+  for (int64_t i = 0; i < tile.rows; ++i) {
+    StoreBF16(p.d_head, m.rows + i * p.d_head, args.z + row + i * row_stride);
+  }
+  if (args.row_max != nullptr) {
+    const int64_t at = (tile.b * p.n_heads + tile.h) * p.query + tile.begin;
+    std::copy_n(m.largest, tile.rows, args.row_max + at);
+    std::copy_n(m.sum, tile.rows, args.row_scale + at);
+  }
+}
+
+bool ForwardPairs(const ForwardArgs<BFloat16>& args) {
+  const Problem& p = args.p;
+  if (!__builtin_cpu_supports("avx512bf16") || p.d_head % 2 != 0 || !(p.scale > 0)) return false;
+  const int64_t pairs = (p.key + 1) / 2, heads = p.batch * p.n_kv_heads;
+  const StorageRef packed = AllocateHost(heads * pairs * p.d_head * sizeof(float));
+  float* const values = static_cast<float*>(packed->data());  // [batch, n_kv_heads, pairs, d_head]
+  ParallelFor(heads * pairs, 16384 / p.d_head, [&](int64_t begin, int64_t end) HWY_ATTR {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t bg = i / pairs;
+      PackValues(args, bg / p.n_kv_heads, bg % p.n_kv_heads, i % pairs, values + i * p.d_head);
+    }
+  });
+  ForTiles(p, 2, [&](const Tiling& tiling, int64_t begin, int64_t end) HWY_ATTR {
+    PairScratch scratch(p, tiling.vectors * Lanes());
+    for (int64_t task = begin; task < end; ++task) {
+      const Tile tile = tiling.Task(p, task);
+      const int64_t g = tile.h / p.group();
+      PairTile(args, values + (tile.b * p.n_kv_heads + g) * pairs * p.d_head, tile, scratch);
+    }
+  });
+  return true;
+}
+
+#else
+
+bool ForwardPairs(const ForwardArgs<BFloat16>&) { return false; }
+
+#endif
+
+}  // namespace HWY_NAMESPACE
+}  // namespace attention_internal
+}  // namespace residual
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace residual {
+namespace attention_internal {
+
+HWY_EXPORT(ForwardPairs);
+
+bool ForwardPairsCpu(const ForwardArgs<BFloat16>& args) {
+  return HWY_DYNAMIC_DISPATCH(ForwardPairs)(args);
+}
+
+}  // namespace attention_internal
+}  // namespace residual
+#endif  // HWY_ONCE
