@@ -121,6 +121,24 @@ std::string Tensor::ToString() const {
   return absl::StrCat(Name(dtype_), shape_.ToString(), device() == kCuda ? " on cuda" : "");
 }
 
+namespace {
+
+template <class To, class From>
+To ConvertElement(From x) {
+  if constexpr (std::is_same_v<From, BFloat16> && std::is_same_v<To, float>) {
+    return x.ToFloat();  // the common cases without the detour over double
+  } else if constexpr (std::is_same_v<From, float> && std::is_same_v<To, BFloat16>) {
+    return BFloat16::FromFloat(x);
+  } else if constexpr (std::is_integral_v<From> && std::is_integral_v<To> &&
+                       !std::is_same_v<To, bool>) {
+    return static_cast<To>(x);  // exact where a double is not
+  } else {
+    return FromDouble<To>(ToDouble(x));
+  }
+}
+
+}  // namespace
+
 Tensor ConvertTo(const Tensor& x, DType dtype) {
   if (x.dtype() == dtype) return x;
   Tensor result = Tensor::Uninitialized(x.shape(), dtype, x.device());
@@ -135,18 +153,7 @@ Tensor ConvertTo(const Tensor& x, DType dtype) {
       using To = decltype(to_tag);
       To* to = result.mutable_data<To>();
       ParallelFor(x.elements(), kCopyGrain, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          if constexpr (std::is_same_v<From, BFloat16> && std::is_same_v<To, float>) {
-            to[i] = from[i].ToFloat();  // the common cases without the detour over double
-          } else if constexpr (std::is_same_v<From, float> && std::is_same_v<To, BFloat16>) {
-            to[i] = BFloat16::FromFloat(from[i]);
-          } else if constexpr (std::is_integral_v<From> && std::is_integral_v<To> &&
-                               !std::is_same_v<To, bool>) {
-            to[i] = static_cast<To>(from[i]);  // exact where a double is not
-          } else {
-            to[i] = FromDouble<To>(ToDouble(from[i]));
-          }
-        }
+        for (int64_t i = begin; i < end; ++i) to[i] = ConvertElement<To>(from[i]);
       });
     });
   });
