@@ -144,7 +144,10 @@ def residual_op(name, deps = [], cuda_deps = [], test_deps = [], test_size = "sm
             srcs = [source],
             tags = ["benchmark"],
             visibility = ["//visibility:public"],
-            deps = [":" + name] + common + ["@com_google_benchmark//:benchmark_main"],
+            deps = [":" + name] + common + [
+                "//tensor/testing:limits",
+                "@com_google_benchmark//:benchmark_main",
+            ],
         )
         native.sh_test(
             name = benchmark + "_runs",

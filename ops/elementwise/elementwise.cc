@@ -1,5 +1,7 @@
 #include "ops/elementwise/elementwise.h"
 
+#include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #include "ops/elementwise/elementwise_cuda.h"
@@ -68,7 +70,7 @@ Tensor Unary(const char* name, UnaryOp op, const Tensor& x) {
     const double* in = x.data<double>();
     double* out = y.mutable_data<double>();
     ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) out[i] = UnaryValue(op, in[i]);
+      UnaryCpu(op, in + begin, out + begin, end - begin);
     });
   }
   if (Tape* tape = Tape::For({&x})) {  // dx = f'(x) dy
@@ -221,7 +223,66 @@ Tensor WithConstant(const char* name, BinaryOp op, const Tensor& x, double s) {
   return y;
 }
 
+// relu, sigmoid and tanh: f'(x) from y = f(x).
+Tensor SlopeFromOutput(Activation activation, const Tensor& y, const Tensor& dy) {
+  if (activation == Activation::kRelu) return UnaryBackward(UnaryOp::kRelu, y, dy);
+  // sigmoid: dy (y - y^2); tanh: dy (1 - y^2)
+  const bool sigmoid = activation == Activation::kSigmoid;
+  Tensor dx = Tensor::Uninitialized(y.shape(), y.dtype());
+  VisitDType(y.dtype(), [&](auto tag) {
+    using T = decltype(tag);
+    if constexpr (std::is_floating_point_v<T>) {
+      const T *out = y.data<T>(), *grad = dy.data<T>();
+      T* to = dx.mutable_data<T>();
+      ParallelFor(y.elements(), kGrain, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          to[i] = grad[i] * ((sigmoid ? out[i] : T{1}) - out[i] * out[i]);
+        }
+      });
+    }
+  });
+  return dx;
+}
+
 }  // namespace
+
+UnaryOp UnaryOpOf(Activation activation) {
+  switch (activation) {
+    case Activation::kRelu:
+      return UnaryOp::kRelu;
+    case Activation::kGelu:
+      return UnaryOp::kGelu;
+    case Activation::kGeluTanh:
+      return UnaryOp::kGeluTanh;
+    case Activation::kSilu:
+      return UnaryOp::kSilu;
+    case Activation::kSigmoid:
+      return UnaryOp::kSigmoid;
+    case Activation::kTanh:
+      return UnaryOp::kTanh;
+    case Activation::kSoftplus:
+      return UnaryOp::kSoftplus;
+    case Activation::kNone:
+      break;
+  }
+  RESIDUAL_CHECK(false) << "not an activation: " << static_cast<int>(activation);
+  return UnaryOp::kRelu;
+}
+
+bool GradientNeedsOnlyOutput(Activation activation) {
+  return activation == Activation::kRelu || activation == Activation::kSigmoid ||
+         activation == Activation::kTanh;
+}
+
+Tensor ActivationGradient(Activation activation, const Tensor& saved, const Tensor& dy) {
+  if (activation == Activation::kNone) return dy;
+  if (IsHalf(saved.dtype())) {
+    return ConvertTo(ActivationGradient(activation, ConvertTo(saved, kF32), ConvertTo(dy, kF32)),
+                     saved.dtype());
+  }
+  return GradientNeedsOnlyOutput(activation) ? SlopeFromOutput(activation, saved, dy)
+                                             : UnaryBackward(UnaryOpOf(activation), saved, dy);
+}
 
 Tensor Add(const Tensor& a, const Tensor& b) { return Binary("add", BinaryOp::kAdd, a, b); }
 Tensor Sub(const Tensor& a, const Tensor& b) { return Binary("sub", BinaryOp::kSub, a, b); }
@@ -237,35 +298,19 @@ Tensor Exp(const Tensor& x) { return Unary("exp", UnaryOp::kExp, x); }
 Tensor Log(const Tensor& x) { return Unary("log", UnaryOp::kLog, x); }
 Tensor Sqrt(const Tensor& x) { return Unary("sqrt", UnaryOp::kSqrt, x); }
 Tensor Square(const Tensor& x) { return Unary("square", UnaryOp::kSquare, x); }
-Tensor Relu(const Tensor& x) { return Unary("relu", UnaryOp::kRelu, x); }
-Tensor Gelu(const Tensor& x) { return Unary("gelu", UnaryOp::kGelu, x); }
-Tensor GeluTanh(const Tensor& x) { return Unary("gelu_tanh", UnaryOp::kGeluTanh, x); }
-Tensor Silu(const Tensor& x) { return Unary("silu", UnaryOp::kSilu, x); }
-Tensor Sigmoid(const Tensor& x) { return Unary("sigmoid", UnaryOp::kSigmoid, x); }
-Tensor Tanh(const Tensor& x) { return Unary("tanh", UnaryOp::kTanh, x); }
-Tensor Softplus(const Tensor& x) { return Unary("softplus", UnaryOp::kSoftplus, x); }
+Tensor Relu(const Tensor& x) { return Activate(x, Activation::kRelu); }
+Tensor Gelu(const Tensor& x) { return Activate(x, Activation::kGelu); }
+Tensor GeluTanh(const Tensor& x) { return Activate(x, Activation::kGeluTanh); }
+Tensor Silu(const Tensor& x) { return Activate(x, Activation::kSilu); }
+Tensor Sigmoid(const Tensor& x) { return Activate(x, Activation::kSigmoid); }
+Tensor Tanh(const Tensor& x) { return Activate(x, Activation::kTanh); }
+Tensor Softplus(const Tensor& x) { return Activate(x, Activation::kSoftplus); }
 
 Tensor Activate(const Tensor& x, Activation activation) {
-  switch (activation) {
-    case Activation::kNone:
-      return x;
-    case Activation::kRelu:
-      return Relu(x);
-    case Activation::kGelu:
-      return Gelu(x);
-    case Activation::kGeluTanh:
-      return GeluTanh(x);
-    case Activation::kSilu:
-      return Silu(x);
-    case Activation::kSigmoid:
-      return Sigmoid(x);
-    case Activation::kTanh:
-      return Tanh(x);
-    case Activation::kSoftplus:
-      return Softplus(x);
-  }
-  RESIDUAL_CHECK(false) << "not an Activation: " << static_cast<int>(activation);
-  return x;
+  static const char* const kNames[] = {"none", "relu",    "gelu", "gelu_tanh",
+                                       "silu", "sigmoid", "tanh", "softplus"};
+  if (activation == Activation::kNone) return x;
+  return Unary(kNames[static_cast<int>(activation)], UnaryOpOf(activation), x);
 }
 
 Tensor SiluMul(const Tensor& a, const Tensor& b) {

@@ -33,6 +33,10 @@ Tensor Square(const Tensor& x);
 //   softplus  log(1 + e^x); x itself above 20, as PyTorch
 enum class Activation { kNone, kRelu, kGelu, kGeluTanh, kSilu, kSigmoid, kTanh, kSoftplus };
 Tensor Activate(const Tensor& x, Activation activation);
+// For ops that fuse an activation: its gradient f'(x) dy, not recorded. `saved` is f(x) where that
+// is enough (relu, sigmoid, tanh), else x.
+bool GradientNeedsOnlyOutput(Activation activation);
+Tensor ActivationGradient(Activation activation, const Tensor& saved, const Tensor& dy);
 Tensor Relu(const Tensor& x);
 Tensor Gelu(const Tensor& x);
 Tensor GeluTanh(const Tensor& x);

@@ -1,4 +1,5 @@
 #include "ops/elementwise/elementwise_kernels.h"
+#include "ops/elementwise/elementwise_scalar.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/elementwise/elementwise_cpu.cc"
@@ -19,7 +20,7 @@ using V = hn::Vec<D>;
 // Applies f to vectors of up to three inputs. The rest of fewer lanes than a vector is padded with
 // ones, which every function here takes.
 template <class F>
-HWY_INLINE void Map1(const float* HWY_RESTRICT x, float* HWY_RESTRICT y, int64_t count, F f) {
+HWY_INLINE void Map1(const float* x, float* y, int64_t count, F f) {
   const D d;
   const size_t lanes = hn::Lanes(d), n = static_cast<size_t>(count);
   size_t i = 0;
@@ -205,7 +206,8 @@ void SiluMulImpl(const float* a, const float* b, float* y, int64_t n) {
 
 void SiluMulBackwardImpl(const float* a, const float* b, const float* dy, float* da, float* db,
                          int64_t n) {
-  Map2(a, dy, db, n, [](D d, V u, V g) HWY_ATTR { return hn::Mul(g, hn::Mul(u, VecSigmoid(d, u))); });
+  Map2(a, dy, db, n,
+       [](D d, V u, V g) HWY_ATTR { return hn::Mul(g, hn::Mul(u, VecSigmoid(d, u))); });
   Map2(a, dy, da, n, [](D d, V u, V g) HWY_ATTR { return hn::Mul(g, SiluSlope(d, u)); });
   const D d;
   const size_t lanes = hn::Lanes(d), count = static_cast<size_t>(n);
@@ -262,6 +264,9 @@ HWY_EXPORT(AddRowsImpl);
 
 void UnaryCpu(UnaryOp op, const float* x, float* y, int64_t n) {
   HWY_DYNAMIC_DISPATCH(UnaryImpl)(op, x, y, n);
+}
+void UnaryCpu(UnaryOp op, const double* x, double* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = UnaryValue(op, x[i]);
 }
 void UnaryBackwardCpu(UnaryOp op, const float* x, const float* dy, float* dx, int64_t n) {
   HWY_DYNAMIC_DISPATCH(UnaryBackwardImpl)(op, x, dy, dx, n);

@@ -1,5 +1,5 @@
-// Private: what elementwise.cc calls. Pointers to `n` contiguous elements; outputs do not overlap
-// inputs.
+// What elementwise.cc calls, and ops that fuse these functions into their own. Pointers to `n`
+// contiguous elements; an output may be an input, but overlap none otherwise.
 
 #ifndef RESIDUAL_OPS_ELEMENTWISE_ELEMENTWISE_KERNELS_H_
 #define RESIDUAL_OPS_ELEMENTWISE_ELEMENTWISE_KERNELS_H_
@@ -21,9 +21,14 @@ enum class UnaryOp {
   kTanh,
   kSoftplus
 };
+// Of an activation that is one.
+enum class Activation;
+UnaryOp UnaryOpOf(Activation activation);
+
 enum class BinaryOp { kAdd, kSub, kMul, kDiv };
 
 void UnaryCpu(UnaryOp op, const float* x, float* y, int64_t n);
+void UnaryCpu(UnaryOp op, const double* x, double* y, int64_t n);
 // dx = f'(x) dy
 void UnaryBackwardCpu(UnaryOp op, const float* x, const float* dy, float* dx, int64_t n);
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "ops/gemm/gemm.h"
 #include "ops/layout/layout.h"
-#include "ops/matmul/matmul_kernels.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/parallel.h"
 #include "tensor/core/op_check.h"
@@ -11,56 +11,65 @@
 namespace residual {
 namespace {
 
-// op(a) op(b) + bias over a batch of matrices, nothing recorded. `shared`: b has no batch.
-template <class T>
-void Products(const Tensor& a, const Tensor& b, const Tensor& bias, bool transpose_a,
-              bool transpose_b, bool shared, Tensor& c) {
-  const int64_t M = c.dim(-2), N = c.dim(-1), K = transpose_a ? a.dim(-2) : a.dim(-1);
-  int64_t batch = c.elements() == 0 ? 0 : c.elements() / (M * N);
-  int64_t rows = M;
-  if (shared && !transpose_a) {  // the leading axes of a are more rows
-    rows *= batch;
-    batch = std::min<int64_t>(batch, 1);
-  }
-  const T* in_a = a.data<T>();
-  const T* in_b = b.data<T>();
-  const T* in_bias = bias.defined() ? bias.data<T>() : nullptr;
-  T* out = c.mutable_data<T>();
-  auto one = [&](int64_t i) {
-    GemmCpu(GemmArgs<T>{in_a + i * rows * K, shared ? in_b : in_b + i * K * N, in_bias,
-                        out + i * rows * N, rows, N, K, transpose_a, transpose_b});
-  };
-  if (K == 0) {
-    for (int64_t i = 0; i < batch * rows; ++i) {
-      for (int64_t j = 0; j < N; ++j) out[i * N + j] = in_bias ? in_bias[j] : T{0};
-    }
-    return;
-  }
-  // Many small products: one thread each (the inner ParallelFor then runs in place). Few large
-  // ones: each on all threads.
-  const double work = static_cast<double>(rows) * N * K;
-  if (work < 4e6) {
-    const int64_t grain = std::max<int64_t>(1, static_cast<int64_t>(1e5 / work));
-    ParallelFor(batch, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) one(i);
-    });
-  } else {
-    for (int64_t i = 0; i < batch; ++i) one(i);
-  }
-}
+// Products of fewer multiplications than this are one thread's, several at a time.
+constexpr double kOneThread = 4e6;
+// Multiplications worth a thread.
+constexpr double kGrain = 1e5;
 
-Tensor Product(const Tensor& a, const Tensor& b, const Tensor& bias, bool transpose_a,
-               bool transpose_b) {
-  const int64_t M = transpose_a ? a.dim(-1) : a.dim(-2);
-  const int64_t N = transpose_b ? b.dim(-2) : b.dim(-1);
+struct Operands {
+  const Tensor &a, &b;
+  bool transpose_a, transpose_b;
+};
+
+// act(op(a) op(b) + bias), nothing recorded. `pre`, if not null, gets what act is applied to.
+Tensor Product(const Operands& x, const Tensor& bias, Activation activation, Tensor* pre) {
+  const Tensor &a = x.a, &b = x.b;
+  const int64_t M = a.dim(x.transpose_a ? -1 : -2), K = a.dim(x.transpose_a ? -2 : -1);
+  const int64_t N = b.dim(x.transpose_b ? -2 : -1);
   Tensor c = Tensor::Uninitialized(a.shape().With(-2, M).With(-1, N), a.dtype());
+  if (pre != nullptr) *pre = Tensor::Uninitialized(c.shape(), c.dtype());
+  const Tensor wide_bias =
+      bias.defined() ? ConvertTo(bias, a.dtype() == kF64 ? kF64 : kF32) : Tensor();
+  int64_t batch = c.shape().elements(0, c.rank() - 2), rows = M;
   const bool shared = b.rank() == 2;
-  if (a.dtype() == kF64) {
-    Products<double>(a, b, bias, transpose_a, transpose_b, shared, c);
+  if (shared && !x.transpose_a) {  // the leading axes of a are more rows
+    rows *= batch;
+    batch = 1;
+  }
+  const GemmArgs first = {a.dtype(),
+                          a.raw_data(),
+                          b.raw_data(),
+                          wide_bias.raw_data(),
+                          c.mutable_raw_data(),
+                          pre != nullptr ? pre->mutable_raw_data() : nullptr,
+                          rows,
+                          N,
+                          K,
+                          x.transpose_a,
+                          x.transpose_b,
+                          activation};
+  const int64_t size = SizeOf(a.dtype());
+  const auto run = [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      GemmArgs args = first;
+      args.a = static_cast<const char*>(first.a) + i * rows * K * size;
+      if (!shared) args.b = static_cast<const char*>(first.b) + i * K * N * size;
+      args.c = static_cast<char*>(first.c) + i * rows * N * size;
+      if (pre != nullptr) args.pre = static_cast<char*>(first.pre) + i * rows * N * size;
+      Gemm(args);
+    }
+  };
+  const double work = static_cast<double>(rows) * N * K;
+  if (batch > 1 && work < kOneThread) {
+    ParallelFor(batch, static_cast<int64_t>(kGrain / std::max(1.0, work)), run);
   } else {
-    Products<float>(a, b, bias, transpose_a, transpose_b, shared, c);
+    run(0, batch);
   }
   return c;
+}
+
+Tensor Product(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b) {
+  return Product({a, b, transpose_a, transpose_b}, Tensor(), Activation::kNone, nullptr);
 }
 
 // [batch..., M, N] as [batch * M, N].
@@ -83,30 +92,30 @@ Tensor SumBatch(const Tensor& x) {
 TensorList Backward(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b,
                     const Tensor& dy, Needs needs) {
   TensorList grads(3);
-  const Tensor none;
   if (needs[0]) {  // da = dy op(b)^T, or its transpose
     if (!transpose_a) {
-      grads[0] = Product(dy, b, none, false, !transpose_b);
+      grads[0] = Product(dy, b, false, !transpose_b);
     } else if (b.rank() == dy.rank()) {
-      grads[0] = Product(b, dy, none, transpose_b, true);
+      grads[0] = Product(b, dy, transpose_b, true);
     } else {  // a batch of a against one b: per matrix of the batch
-      grads[0] = Transpose(Product(dy, b, none, false, !transpose_b), -1, -2);
+      grads[0] = Transpose(Product(dy, b, false, !transpose_b), -1, -2);
     }
   }
   if (needs[1]) {  // db = op(a)^T dy, or its transpose, summed over what shares b
     const bool shared = b.rank() == 2 && a.rank() > 2;
     if (shared && !transpose_a) {
-      grads[1] = transpose_b ? Product(Flat(dy), Flat(a), none, true, false)
-                             : Product(Flat(a), Flat(dy), none, true, false);
+      grads[1] = transpose_b ? Product(Flat(dy), Flat(a), true, false)
+                             : Product(Flat(a), Flat(dy), true, false);
     } else {
-      const Tensor db = transpose_b ? Product(dy, a, none, true, transpose_a)
-                                    : Product(a, dy, none, !transpose_a, false);
+      const Tensor db =
+          transpose_b ? Product(dy, a, true, transpose_a) : Product(a, dy, !transpose_a, false);
       grads[1] = shared ? SumBatch(db) : db;
     }
   }
   if (needs[2]) {  // dbias = 1^T dy
     const Tensor flat = Flat(dy);
-    grads[2] = Product(Tensor::Full({1, flat.dim(0)}, 1, dy.dtype()), flat, none, false, false);
+    grads[2] = Product(Tensor::Full({1, flat.dim(0)}, 1, dy.dtype()), flat, false, false)
+                   .Reshaped({flat.dim(1)});
   }
   return grads;
 }
@@ -128,19 +137,22 @@ Tensor MatMul(const Tensor& a, const Tensor& b, const MatMulOptions& options) {
       "matmul",
       !bias.defined() || (bias.dtype() == a.dtype() && bias.shape() == Shape{b.dim(tb ? -2 : -1)}),
       a, b, bias);
-  if (a.dtype() == kBF16 || a.dtype() == kF16) {
-    MatMulOptions wide = options;
-    if (bias.defined()) wide.bias = Cast(bias, kF32);
-    return Cast(MatMul(Cast(a, kF32), Cast(b, kF32), wide), a.dtype());
-  }
-  Tensor y = Product(a, b, bias, ta, tb);
-  if (Tape* tape = Tape::For({&a, &b, &bias})) {
+  const Activation activation = options.activation;
+  Tape* tape = Tape::For({&a, &b, &bias});
+  const bool keep_pre =
+      tape != nullptr && activation != Activation::kNone && !GradientNeedsOnlyOutput(activation);
+  Tensor pre;
+  Tensor y = Product({a, b, ta, tb}, bias, activation, keep_pre ? &pre : nullptr);
+  if (tape != nullptr) {
+    Tensor saved;  // what the activation's gradient needs
+    if (activation != Activation::kNone) saved = keep_pre ? pre : y;
     tape->Record("matmul", {&a, &b, &bias}, {&y},
-                 [a, b, ta, tb, shape = y.shape()](auto dy, Needs needs) {
-                   return Backward(a, b, ta, tb, dy[0].Reshaped(shape), needs);
+                 [a, b, ta, tb, activation, saved, shape = y.shape()](auto dy, Needs needs) {
+                   const Tensor g = ActivationGradient(activation, saved, dy[0].Reshaped(shape));
+                   return Backward(a, b, ta, tb, g, needs);
                  });
   }
-  return Activate(y, options.activation);
+  return y;
 }
 
 }  // namespace residual

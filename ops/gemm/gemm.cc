@@ -1,0 +1,539 @@
+#include "ops/gemm/gemm.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "ops/elementwise/elementwise_kernels.h"
+#include "ops/gemm/gemm_kernels.h"
+#include "tensor/base/parallel.h"
+#include "tensor/core/storage.h"
+#include "tensor/core/tensor.h"
+
+namespace residual {
+namespace {
+
+using gemm_internal::DotArgs;
+using gemm_internal::GemmKernels;
+using gemm_internal::Operand;
+using gemm_internal::PackArgs;
+using gemm_internal::Panels;
+using gemm_internal::TileArgs;
+
+// Of a part of k at most. Deep, so that sums are read and written seldom (at 256 a product of 1024
+// was 2 % slower); 768 and more leave too little of a 1 MiB cache.
+constexpr int64_t kDepth = 512;
+// Rows are packed kPackedBytes at once, and kDepthAtOnce of k.
+constexpr int64_t kPackedBytes = int64_t{8} << 20;
+constexpr int64_t kDepthAtOnce = 4096;
+// Panels of columns of a task: 256 columns x 512 are half of a 1 MiB cache.
+constexpr int64_t kTaskPanels = 8;
+// Tasks wanted, so that threads end at about the same time, but of some 5 us at least.
+constexpr int64_t kTasks = 16;
+constexpr double kLeastWork = 1 << 19;   // multiplications
+constexpr int64_t kPackGrain = 1 << 14;  // elements
+// Columns of a task of few rows, and multiplications it is worth a thread for.
+constexpr int64_t kStreamed = 2048;
+constexpr double kLeastStreamed = 1 << 17;
+// Which way pays where.
+constexpr int64_t kMostFewRows = 16, kMostDotRows = 16, kLeastDotDepth = 64;
+constexpr double kTiny = 256;
+
+int64_t RoundUp(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+// The size of equal parts of n, of `most` at most, in units.
+int64_t EqualParts(int64_t n, int64_t most, int64_t unit) {
+  return RoundUp(NumChunks(n, NumChunks(n, most)), unit);
+}
+
+const GemmKernels& KernelsFor(DType dtype) {
+  switch (dtype) {
+    case DType::kF64:
+      return gemm_internal::KernelsF64();
+    case DType::kBF16:
+      return gemm_internal::KernelsBF16();
+    case DType::kF16:
+      return gemm_internal::KernelsF16();
+    default:
+      return gemm_internal::KernelsF32();
+  }
+}
+
+char* Data(const StorageRef& storage) { return static_cast<char*>(storage->data()); }
+
+void Apply(Activation activation, DType dtype, const void* from, void* to, int64_t n) {
+  const UnaryOp op = UnaryOpOf(activation);
+  if (dtype == kF64) {
+    UnaryCpu(op, static_cast<const double*>(from), static_cast<double*>(to), n);
+  } else {
+    UnaryCpu(op, static_cast<const float*>(from), static_cast<float*>(to), n);
+  }
+}
+
+// f32 to bf16 or f16.
+void Round(const void* from, void* to, DType dtype, int64_t n) {
+  const float* x = static_cast<const float*>(from);
+  if (dtype == kBF16) {
+    BFloat16* y = static_cast<BFloat16*>(to);
+    for (int64_t i = 0; i < n; ++i) y[i] = BFloat16::FromFloat(x[i]);
+  } else {
+    Float16* y = static_cast<Float16*>(to);
+    for (int64_t i = 0; i < n; ++i) y[i] = Float16::FromFloat(x[i]);
+  }
+}
+
+// [rows, columns] to [columns, rows]; small.
+void CopyTransposed(const void* from, int64_t rows, int64_t columns, int64_t size, char* to) {
+  const char* x = static_cast<const char*>(from);
+  for (int64_t c = 0; c < columns; ++c) {
+    for (int64_t r = 0; r < rows; ++r, to += size)
+      std::memcpy(to, x + (r * columns + c) * size, size);
+  }
+}
+
+struct Range {
+  int64_t begin, end;
+  int64_t size() const { return end - begin; }
+};
+
+// One product, and what is the same for all of its tasks.
+class Product {
+ public:
+  Product(const GemmArgs& args, const GemmKernels& kernels)
+      : g_(args),
+        kernels_(kernels),
+        size_(SizeOf(args.dtype)),
+        sum_size_(args.dtype == kF64 ? 8 : 4),
+        a_{args.a, args.transpose_a ? 1 : args.K, args.transpose_a ? args.M : 1, args.M * args.K},
+        b_{args.b, args.transpose_b ? args.K : 1, args.transpose_b ? 1 : args.N, args.K * args.N},
+        depth_(EqualParts(args.K, kDepth, kernels.packed_k)),
+        // Two cache lines more than a panel holds: panels a power of two apart would share the
+        // same few sets of the caches.
+        a_step_(Packed(depth_) * kernels.row_stride + 128 / kernels.packed_bytes),
+        b_step_(Packed(depth_) * kernels.columns + 128 / kernels.packed_bytes) {}
+
+  void Blocked() const;
+  void FewRows() const;
+  void Dots() const;
+
+ private:
+  // Rows and k that are packed at once.
+  struct Block {
+    Range m, k;
+    Panels rows;
+    char* a;     // packed
+    char* sums;  // [m, N], if c cannot hold sums over several blocks of k
+  };
+  // Where the sums of a task are made. Steps are in elements.
+  struct Sums {
+    char* data;
+    int64_t row_step, column_step;
+    StorageRef scratch;
+  };
+
+  bool Narrow() const { return sum_size_ != size_; }
+  int64_t Packed(int64_t k) const { return (k + kernels_.packed_k - 1) / kernels_.packed_k; }
+  PackArgs Packing(const Operand& from, int64_t x, int64_t k, const Panels& panels, void* to,
+                   int64_t stride, int64_t panel_step) const;
+  const void* Bias(int64_t m, int64_t n) const {
+    if (g_.bias == nullptr) return nullptr;
+    return static_cast<const char*>(g_.bias) + (g_.transposed_c ? m : n) * sum_size_;
+  }
+  Sums SumsOf(Range m, Range n) const;
+  void PackRows(const Block& block) const;
+  void Compute(const Block& block) const;
+  void Task(const Block& block, Range row_panels, Range n, char* packed_b) const;
+  struct Rows;
+  void Columns(const Rows& rows, Range n) const;
+  void Finish(Range m, Range n, const Sums& sums) const;
+
+  const GemmArgs& g_;
+  const GemmKernels& kernels_;
+  const int64_t size_, sum_size_;
+  const Operand a_, b_;
+  const int64_t depth_;            // of a part of k
+  const int64_t a_step_, b_step_;  // from panel to panel, in packed elements
+};
+
+PackArgs Product::Packing(const Operand& from, int64_t x, int64_t k, const Panels& panels, void* to,
+                          int64_t stride, int64_t panel_step) const {
+  const int64_t offset = x * from.x_step + k * from.k_step;
+  PackArgs args;
+  args.from = from;
+  args.from.data = static_cast<const char*>(from.data) + offset * size_;
+  args.from.elements -= offset;
+  args.panels = panels;
+  args.begin = 0;
+  args.end = panels.Count();
+  args.k0 = 0;
+  args.to = to;
+  args.stride = stride;
+  args.panel_step = panel_step;
+  return args;
+}
+
+// In the result itself, if that is wide enough.
+Product::Sums Product::SumsOf(Range m, Range n) const {
+  if (Narrow()) {
+    StorageRef scratch = AllocateHost(m.size() * n.size() * sum_size_);
+    return {Data(scratch), n.size(), 1, scratch};
+  }
+  char* c = static_cast<char*>(g_.pre != nullptr ? g_.pre : g_.c);
+  const int64_t row_step = g_.transposed_c ? 1 : g_.N, column_step = g_.transposed_c ? g_.M : 1;
+  return {c + (m.begin * row_step + n.begin * column_step) * size_, row_step, column_step,
+          StorageRef()};
+}
+
+// In the manner of Goto and van de Geijn (2008) and BLIS:
+//
+//   for each block of rows and of k that fits the last cache when packed:
+//     its panels of rows are packed                                       (parallel)
+//     for each task, some panels of columns (and, if those are few, a part of the rows): (parallel)
+//       for each part of k:
+//         the task's columns are packed, into a buffer in its core's own cache
+//         for each panel of rows:  for each panel of columns:
+//           c[tile] += a[panel] b[panel], in registers
+//       the task's part of c: activation, rounding
+//
+// k is cut at places that depend on K alone, so an element is the same sum for any number of
+// threads, and wherever it lies in the result. Packing the columns of all tasks first, as the rows
+// are, took 3 % of a product of 1024 instead of 2: they came back from the last cache.
+void Product::Blocked() const {
+  const int64_t k_at_once = std::min(g_.K, kDepthAtOnce / depth_ * depth_);
+  const int64_t m_at_once = EqualParts(
+      g_.M, std::max<int64_t>(kernels_.rows, kPackedBytes / (k_at_once * size_)), kernels_.rows);
+  const int64_t panels = NumChunks(std::min(m_at_once, g_.M), kernels_.rows);
+  const StorageRef a =
+      AllocateHost(NumChunks(k_at_once, depth_) * panels * a_step_ * kernels_.packed_bytes);
+  StorageRef sums;
+  if (Narrow() && g_.K > k_at_once) sums = AllocateHost(m_at_once * g_.N * sum_size_);
+  Block block;
+  block.a = Data(a);
+  block.sums = sums ? Data(sums) : nullptr;
+  for (int64_t m = 0; m < g_.M; m += m_at_once) {
+    block.m = {m, std::min(g_.M, m + m_at_once)};
+    const int64_t count = NumChunks(block.m.size(), kernels_.rows);
+    block.rows = {block.m.size(), block.m.size() / count, block.m.size() % count};
+    for (int64_t k = 0; k < g_.K; k += k_at_once) {
+      block.k = {k, std::min(g_.K, k + k_at_once)};
+      PackRows(block);
+      Compute(block);
+    }
+  }
+}
+
+void Product::PackRows(const Block& block) const {
+  const PackArgs all =
+      Packing(a_, block.m.begin, block.k.begin, block.rows, nullptr, kernels_.row_stride, a_step_);
+  // Rows that lie side by side are packed several panels at once, see PackRuns.
+  const int64_t grain =
+      std::max<int64_t>(a_.x_step == 1 ? 4 : 1, kPackGrain / (kernels_.rows * block.k.size()));
+  ParallelFor(all.end, grain, [&](int64_t begin, int64_t end) {
+    PackArgs args = all;
+    args.begin = begin;
+    args.end = end;
+    for (int64_t k = 0, part = 0; k < block.k.size(); k += depth_, ++part) {
+      args.k0 = k;
+      args.k = std::min(depth_, block.k.size() - k);
+      args.to = block.a + (part * all.end + begin) * a_step_ * kernels_.packed_bytes;
+      kernels_.pack(args);
+    }
+  });
+}
+
+void Product::Compute(const Block& block) const {
+  const int64_t row_panels = block.rows.Count();
+  const int64_t column_panels = NumChunks(g_.N, kernels_.columns);
+  const double work = static_cast<double>(block.m.size()) * g_.N * block.k.size();
+  // Narrower tasks first: shorter ones pack the same columns again.
+  int64_t across = NumChunks(column_panels, kTaskPanels), down = 1;
+  while (across * down < kTasks && work / (across * down) > 2 * kLeastWork) {
+    if (column_panels / across >= 4) {
+      across *= 2;
+    } else if (row_panels / down >= 4) {
+      down *= 2;
+    } else {
+      break;
+    }
+  }
+  const int64_t tasks = across * down;
+  const int64_t grain = static_cast<int64_t>(std::max(1.0, kLeastWork * tasks / work));
+  ParallelFor(tasks, grain, [&](int64_t begin, int64_t end) {
+    const StorageRef b =
+        AllocateHost(NumChunks(column_panels, across) * b_step_ * kernels_.packed_bytes);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t i = task % down, j = task / down;
+      Task(block, {row_panels * i / down, row_panels * (i + 1) / down},
+           {column_panels * j / across * kernels_.columns,
+            std::min(g_.N, column_panels * (j + 1) / across * kernels_.columns)},
+           Data(b));
+    }
+  });
+}
+
+void Product::Task(const Block& block, Range row_panels, Range n, char* packed_b) const {
+  const Range m{block.m.begin + block.rows.Begin(row_panels.begin),
+                block.m.begin + block.rows.Begin(row_panels.end)};
+  const Panels columns{n.size(), kernels_.columns, 0};
+  Sums sums;
+  if (block.sums != nullptr) {
+    const int64_t first = (m.begin - block.m.begin) * g_.N + n.begin;
+    sums = {block.sums + first * sum_size_, g_.N, 1, StorageRef()};
+  } else {
+    sums = SumsOf(m, n);
+  }
+  PackArgs pack = Packing(b_, n.begin, block.k.begin, columns, packed_b, kernels_.columns, b_step_);
+  TileArgs tile;
+  tile.a_stride = kernels_.row_stride;
+  tile.b_stride = kernels_.columns;
+  tile.c_row_step = sums.row_step;
+  tile.c_column_step = sums.column_step;
+  tile.bias_of_rows = g_.transposed_c;
+  for (int64_t k = 0, part = 0; k < block.k.size(); k += depth_, ++part) {
+    pack.k0 = k;
+    pack.k = std::min(depth_, block.k.size() - k);
+    kernels_.pack(pack);
+    tile.k = Packed(pack.k);
+    tile.add = block.k.begin + k > 0;
+    for (int64_t i = row_panels.begin; i < row_panels.end; ++i) {
+      const int64_t row = block.m.begin + block.rows.Begin(i) - m.begin;
+      tile.a = block.a + (part * block.rows.Count() + i) * a_step_ * kernels_.packed_bytes;
+      tile.rows = block.rows.Width(i);
+      for (int64_t j = 0; j < pack.end; ++j) {
+        tile.b = packed_b + j * b_step_ * kernels_.packed_bytes;
+        tile.columns = columns.Width(j);
+        tile.c =
+            sums.data + (row * sums.row_step + columns.Begin(j) * sums.column_step) * sum_size_;
+        tile.bias = Bias(m.begin + row, n.begin + columns.Begin(j));
+        kernels_.tile(tile);
+      }
+    }
+  }
+  if (block.k.end == g_.K) Finish(m, n, sums);
+}
+// The rows of a product of few: k after k, a few rows each.
+struct Product::Rows {
+  Panels panels;
+  const char* data;
+  int64_t stride;      // from k to k, in packed elements
+  int64_t panel_step;  // in packed elements
+  StorageRef packed;
+};
+
+// Few rows against rows of columns (b is [K, N]): b is read once, where it lies. Its columns are
+// cut into tasks; a task goes through k in bands, so that it reads long pieces of a few rows of b
+// at a time, as memory likes it, and its sums stay in cache.
+void Product::FewRows() const {
+  Rows rows;
+  const int64_t count = NumChunks(g_.M, kernels_.unpacked_rows);
+  rows.panels = {g_.M, g_.M / count, g_.M % count};
+  rows.stride = kernels_.row_stride;
+  rows.panel_step = Packed(g_.K) * rows.stride;
+  if (g_.M == 1 && !Narrow()) {  // lies as it should
+    rows.data = static_cast<const char*>(g_.a);
+    rows.stride = 1;
+  } else {
+    rows.packed = AllocateHost(count * rows.panel_step * kernels_.packed_bytes);
+    rows.data = Data(rows.packed);
+    PackArgs args = Packing(a_, 0, 0, rows.panels, Data(rows.packed), rows.stride, rows.panel_step);
+    args.k = g_.K;
+    kernels_.pack(args);
+  }
+  const int64_t widest = kernels_.unpacked_columns;
+  const double work = static_cast<double>(g_.M) * g_.K;
+  const int64_t least = RoundUp(static_cast<int64_t>(kLeastStreamed / work), widest);
+  const int64_t grain = std::max(least, RoundUp(std::min(kStreamed, NumChunks(g_.N, 4)), widest));
+  ParallelFor(g_.N, grain, [&](int64_t begin, int64_t end) { Columns(rows, {begin, end}); });
+}
+
+void Product::Columns(const Rows& rows, Range n) const {
+  const Sums sums = SumsOf({0, g_.M}, n);
+  const int64_t lanes = kernels_.unpacked_columns / 4;
+  const int64_t whole = n.size() / lanes * lanes, rest = n.size() - whole;
+  TileArgs tile;
+  tile.a_stride = rows.stride;
+  tile.c_row_step = sums.row_step;
+  tile.c_column_step = sums.column_step;
+  tile.bias_of_rows = g_.transposed_c;
+  // The deeper a band, the less often its sums are read and written; the less deep, the longer the
+  // pieces of b.
+  const int64_t band = g_.M == 1 ? 8 : g_.M <= 3 ? 32 : g_.M <= 6 ? 64 : 128;
+  StorageRef packed;
+  if (rest > 0) packed = AllocateHost(Packed(band) * kernels_.columns * kernels_.packed_bytes);
+  for (int64_t k = 0; k < g_.K; k += band) {
+    const int64_t depth = std::min(band, g_.K - k);
+    tile.add = k > 0;
+    const auto all_rows = [&](int64_t column, void (*kernel)(const TileArgs&)) {
+      for (int64_t p = 0; p < rows.panels.Count(); ++p) {
+        const int64_t row = rows.panels.Begin(p);
+        tile.rows = rows.panels.Width(p);
+        tile.a =
+            rows.data + (p * rows.panel_step + Packed(k) * rows.stride) * kernels_.packed_bytes;
+        tile.c = sums.data + (row * sums.row_step + column * sums.column_step) * sum_size_;
+        tile.bias = Bias(row, n.begin + column);
+        kernel(tile);
+      }
+    };
+    tile.k = depth;
+    tile.b_stride = g_.N;
+    const int64_t step = rows.panels.Count() == 1 ? whole : kernels_.unpacked_columns;
+    for (int64_t j = 0; j < whole; j += step) {
+      tile.columns = std::min(step, whole - j);
+      tile.b = static_cast<const char*>(b_.data) + (k * g_.N + n.begin + j) * size_;
+      all_rows(j, kernels_.tile_unpacked);
+    }
+    if (rest > 0) {  // less than a vector: not to be read past its end
+      PackArgs args = Packing(b_, n.begin + whole, k, {rest, kernels_.columns, 0}, Data(packed),
+                              kernels_.columns, 0);
+      args.k = depth;
+      kernels_.pack(args);
+      tile.k = Packed(depth);
+      tile.b = args.to;
+      tile.b_stride = kernels_.columns;
+      tile.columns = rest;
+      all_rows(whole, kernels_.tile);
+    }
+  }
+  Finish({0, g_.M}, n, sums);
+}
+
+// Few rows against columns with k together (b is [N, K]): dot products, which read b once, where it
+// lies.
+void Product::Dots() const {
+  DotArgs all;
+  all.a = g_.a;
+  StorageRef copy;
+  if (g_.transpose_a && g_.M > 1) {
+    copy = AllocateHost(g_.M * g_.K * size_);
+    CopyTransposed(g_.a, g_.K, g_.M, size_, Data(copy));
+    all.a = Data(copy);
+  }
+  all.b = g_.b;
+  all.rows = g_.M;
+  all.k = g_.K;
+  all.bias_of_rows = g_.transposed_c;
+  const double work = static_cast<double>(g_.M) * g_.K;
+  const int64_t grain = RoundUp(static_cast<int64_t>(kLeastStreamed / work), 4);
+  ParallelFor(g_.N, grain, [&](int64_t begin, int64_t end) {
+    const Sums sums = SumsOf({0, g_.M}, {begin, end});
+    DotArgs args = all;
+    args.begin = begin;
+    args.end = end;
+    args.c = sums.data;
+    args.c_row_step = sums.row_step;
+    args.c_column_step = sums.column_step;
+    args.bias = Bias(0, begin);
+    kernels_.dot(args);
+    Finish({0, g_.M}, {begin, end}, sums);
+  });
+}
+
+// Activation and rounding of a part of the result. A transposed one is finished as a whole.
+void Product::Finish(Range m, Range n, const Sums& sums) const {
+  if (g_.transposed_c || (!Narrow() && g_.activation == Activation::kNone)) return;
+  for (int64_t r = m.begin; r < m.end; ++r) {
+    char* from = sums.data + (r - m.begin) * sums.row_step * sum_size_;
+    const int64_t offset = (r * g_.N + n.begin) * size_;
+    void* to = static_cast<char*>(g_.c) + offset;
+    if (Narrow() && g_.pre != nullptr) {
+      Round(from, static_cast<char*>(g_.pre) + offset, g_.dtype, n.size());
+    }
+    if (g_.activation != Activation::kNone) {
+      Apply(g_.activation, g_.dtype, from, Narrow() ? from : to, n.size());
+    }
+    if (Narrow()) Round(from, to, g_.dtype, n.size());
+  }
+}
+
+float Value(float x) { return x; }
+double Value(double x) { return x; }
+float Value(BFloat16 x) { return x.ToFloat(); }
+float Value(Float16 x) { return x.ToFloat(); }
+
+// A few products, as the sum is written.
+template <class T, class Sum>
+void Tiny(const GemmArgs& g) {
+  const int64_t a_row = g.transpose_a ? 1 : g.K, a_k = g.transpose_a ? g.M : 1;
+  const int64_t b_column = g.transpose_b ? g.K : 1, b_k = g.transpose_b ? 1 : g.N;
+  const T *a = static_cast<const T*>(g.a), *b = static_cast<const T*>(g.b);
+  const Sum* bias = static_cast<const Sum*>(g.bias);
+  constexpr int64_t kPart = 64;
+  Sum sums[kPart];
+  for (int64_t r = 0; r < g.M; ++r) {
+    for (int64_t j0 = 0; j0 < g.N; j0 += kPart) {
+      const int64_t n = std::min(kPart, g.N - j0);
+      for (int64_t j = 0; j < n; ++j) {
+        Sum sum = bias != nullptr ? bias[j0 + j] : Sum{0};
+        for (int64_t k = 0; k < g.K; ++k) {
+          sum += Value(a[r * a_row + k * a_k]) * Value(b[(j0 + j) * b_column + k * b_k]);
+        }
+        sums[j] = sum;
+      }
+      const auto store = [&](void* to) {
+        for (int64_t j = 0; j < n; ++j) {
+          static_cast<T*>(to)[r * g.N + j0 + j] = FromDouble<T>(sums[j]);
+        }
+      };
+      if (g.pre != nullptr) store(g.pre);
+      if (g.activation != Activation::kNone) {
+        UnaryCpu(UnaryOpOf(g.activation), sums, sums, n);
+      }
+      store(g.c);
+    }
+  }
+}
+
+void RunTiny(const GemmArgs& g) {
+  switch (g.dtype) {
+    case DType::kF64:
+      return Tiny<double, double>(g);
+    case DType::kBF16:
+      return Tiny<BFloat16, float>(g);
+    case DType::kF16:
+      return Tiny<Float16, float>(g);
+    default:
+      return Tiny<float, float>(g);
+  }
+}
+
+// The same product as c^T = op(b)^T op(a)^T.
+GemmArgs Transposed(const GemmArgs& g) {
+  GemmArgs t = g;
+  std::swap(t.a, t.b);
+  std::swap(t.M, t.N);
+  t.transpose_a = !g.transpose_b;
+  t.transpose_b = !g.transpose_a;
+  t.transposed_c = true;
+  return t;
+}
+
+void Run(const GemmArgs& g, const GemmKernels& kernels) {
+  const Product product(g, kernels);
+  if (g.transpose_b && g.M <= kMostDotRows && g.K >= kLeastDotDepth) {
+    product.Dots();
+  } else if (!g.transpose_b && g.M <= kMostFewRows) {
+    product.FewRows();
+  } else {
+    product.Blocked();
+  }
+}
+
+}  // namespace
+
+void Gemm(const GemmArgs& g) {
+  if (g.M == 0 || g.N == 0) return;
+  if (static_cast<double>(g.M) * g.N * g.K <= kTiny) return RunTiny(g);
+  const bool narrow = g.dtype == kBF16 || g.dtype == kF16;
+  const GemmKernels& kernels = KernelsFor(g.dtype);
+  // A vector holds columns; where there are fewer than fill one, it holds rows.
+  if (g.N > kernels.row_stride / 2 || g.M <= g.N || narrow) return Run(g, kernels);
+  Run(Transposed(g), kernels);
+  if (g.activation == Activation::kNone) return;
+  ParallelFor(g.M, 1 << 12, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * g.N * SizeOf(g.dtype);
+    Apply(g.activation, g.dtype, static_cast<char*>(g.pre != nullptr ? g.pre : g.c) + first,
+          static_cast<char*>(g.c) + first, (end - begin) * g.N);
+  });
+}
+
+}  // namespace residual

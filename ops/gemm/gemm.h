@@ -1,0 +1,34 @@
+// Matrix products on raw memory: what ops/matmul is made of, and other ops may be.
+
+#ifndef RESIDUAL_OPS_GEMM_GEMM_H_
+#define RESIDUAL_OPS_GEMM_GEMM_H_
+
+#include <cstdint>
+
+#include "ops/elementwise/elementwise.h"
+#include "tensor/core/dtype.h"
+
+namespace residual {
+
+// c[M, N] = act(op(a) op(b) + bias). a is [M, K] row-major, or [K, M] if transpose_a; b is [K, N],
+// or [N, K] if transpose_b; c is row-major. All of `dtype`, but bias [N] (or null), which is f64
+// for f64 and else f32. `pre`, if not null, gets what the activation is applied to.
+struct GemmArgs {
+  DType dtype;
+  const void* a;
+  const void* b;
+  const void* bias;
+  void* c;
+  void* pre;
+  int64_t M, N, K;
+  bool transpose_a, transpose_b;
+  Activation activation;
+  // Set by Gemm alone: c and pre are [N, M], the bias is [M].
+  bool transposed_c = false;
+};
+
+void Gemm(const GemmArgs& args);
+
+}  // namespace residual
+
+#endif  // RESIDUAL_OPS_GEMM_GEMM_H_

@@ -1,0 +1,318 @@
+// bf16 products by AVX512_BF16's dot product, which adds two products to an f32 sum at once: twice
+// as fast as f32. Highway 1.0.3 has no target with it, hence intrinsics and a choice at run time.
+// It takes denormal numbers as zero and rounds to nearest even.
+//
+// A packed element is a pair: two neighbouring k of one row or column.
+
+#include "ops/gemm/gemm_kernels.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "hwy/cache_control.h"
+#include "hwy/targets.h"
+
+// g++ 12 takes the undefined vectors inside its own intrinsics for an error of ours.
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+
+#define RESIDUAL_BF16 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
+#define RESIDUAL_BF16_INLINE RESIDUAL_BF16 inline __attribute__((always_inline))
+
+namespace residual {
+namespace gemm_internal {
+namespace {
+
+constexpr int64_t kLanes = 16;
+constexpr int kRows = 14, kVectors = 2;
+constexpr int kUnpackedRows = 6, kUnpackedVectors = 4;
+
+RESIDUAL_BF16_INLINE __m512 AddProducts(__m512 sum, __m512i a, __m512i b) {
+  return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+}
+
+RESIDUAL_BF16_INLINE __mmask16 First(int64_t n) {
+  return static_cast<__mmask16>(n >= kLanes ? 0xffff : (1u << n) - 1);
+}
+
+// Sixteen columns of two rows of bf16 as pairs. Without `odd` the second row is zero.
+RESIDUAL_BF16_INLINE __m512i Pairs(const uint16_t* even, const uint16_t* odd, __mmask16 columns) {
+  const __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(columns, even));
+  if (odd == nullptr) return low;
+  const __m512i high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(columns, odd));
+  return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+}
+
+// c (+)= sum, with the bias where nothing was there before.
+template <int kR, int kV>
+RESIDUAL_BF16_INLINE void Store(const TileArgs& args, const __m512 (&sum)[kR][kV]) {
+  float* c = static_cast<float*>(args.c);
+  const float* bias = static_cast<const float*>(args.bias);
+#pragma GCC unroll 16
+  for (int r = 0; r < kR; ++r, c += args.c_row_step) {
+    const float* before = args.add ? c : bias;
+#pragma GCC unroll 4
+    for (int v = 0; v < kV; ++v) {
+      const __mmask16 mask = First(args.columns - v * kLanes);
+      const __m512 base = before != nullptr ? _mm512_maskz_loadu_ps(mask, before + v * kLanes)
+                                            : _mm512_setzero_ps();
+      _mm512_mask_storeu_ps(c + v * kLanes, mask, _mm512_add_ps(base, sum[r][v]));
+    }
+  }
+}
+
+// b packed, or as it lies.
+template <int kR, int kV, bool kPacked>
+RESIDUAL_BF16_INLINE void Tile(const TileArgs& args) {
+  const uint32_t* a = static_cast<const uint32_t*>(args.a);
+  const float* c = static_cast<const float*>(args.c);
+  for (int r = 0; r < kR; ++r) {
+    for (int v = 0; v < kV; ++v) hwy::Prefetch(c + r * args.c_row_step + v * kLanes);
+  }
+  __m512 sum[kR][kV];
+#pragma GCC unroll 16
+  for (int r = 0; r < kR; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kV; ++v) sum[r][v] = _mm512_setzero_ps();
+  }
+  const uint32_t* packed = static_cast<const uint32_t*>(args.b);
+  const uint16_t* rows = static_cast<const uint16_t*>(args.b);
+  const int64_t pairs = kPacked ? args.k : (args.k + 1) / 2;
+  for (int64_t i = 0; i < pairs; ++i, a += args.a_stride) {
+    __m512i column[kV];
+#pragma GCC unroll 4
+    for (int v = 0; v < kV; ++v) {
+      if constexpr (kPacked) {
+        column[v] = _mm512_loadu_si512(packed + v * kLanes);
+      } else {
+        const uint16_t* odd = 2 * i + 1 < args.k ? rows + args.b_stride + v * kLanes : nullptr;
+        column[v] = Pairs(rows + v * kLanes, odd, 0xffff);
+      }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kR; ++r) {
+      const __m512i x = _mm512_set1_epi32(static_cast<int>(a[r]));
+#pragma GCC unroll 4
+      for (int v = 0; v < kV; ++v) sum[r][v] = AddProducts(sum[r][v], x, column[v]);
+    }
+    packed += args.b_stride;
+    rows += 2 * args.b_stride;
+  }
+  Store(args, sum);
+}
+
+template <int kR>
+RESIDUAL_BF16 void PackedTileOf(const TileArgs& args) {
+  if (args.columns > kLanes) {
+    Tile<kR, kVectors, true>(args);
+  } else {
+    Tile<kR, 1, true>(args);
+  }
+}
+
+template <int kR>
+RESIDUAL_BF16 void UnpackedTilesOf(const TileArgs& args) {
+  TileArgs tile = args;
+  for (int64_t j = 0; j < args.columns; j += tile.columns) {
+    tile.b = static_cast<const uint16_t*>(args.b) + j;
+    tile.c = static_cast<float*>(args.c) + j;
+    if (args.bias != nullptr) tile.bias = static_cast<const float*>(args.bias) + j;
+    if (args.columns - j >= kUnpackedVectors * kLanes) {
+      tile.columns = kUnpackedVectors * kLanes;
+      Tile<kR, kUnpackedVectors, false>(tile);
+    } else {
+      tile.columns = kLanes;
+      Tile<kR, 1, false>(tile);
+    }
+  }
+}
+
+template <int kR = 1>
+void PackedTile(const TileArgs& args) {
+  if constexpr (kR < kRows) {
+    if (args.rows != kR) return PackedTile<kR + 1>(args);
+  }
+  PackedTileOf<kR>(args);
+}
+
+template <int kR = 1>
+void UnpackedTiles(const TileArgs& args) {
+  if constexpr (kR < kUnpackedRows) {
+    if (args.rows != kR) return UnpackedTiles<kR + 1>(args);
+  }
+  UnpackedTilesOf<kR>(args);
+}
+
+// x together: two rows of k at a time, all panels of them.
+RESIDUAL_BF16 void PackRuns(const PackArgs& args) {
+  const uint16_t* from = static_cast<const uint16_t*>(args.from.data) + args.k0 * args.from.k_step;
+  const int64_t step = args.from.k_step;
+  for (int64_t i = 0; i < args.k; i += 2, from += 2 * step) {
+    uint32_t* to = static_cast<uint32_t*>(args.to) + i / 2 * args.stride;
+    for (int64_t p = args.begin; p < args.end; ++p, to += args.panel_step) {
+      const uint16_t* x = from + args.panels.Begin(p);
+      const int64_t width = args.panels.Width(p);
+      for (int64_t j = 0; j < width; j += kLanes) {
+        hwy::Prefetch(x + 4 * step + j);
+        hwy::Prefetch(x + 5 * step + j);
+        _mm512_storeu_si512(
+            to + j, Pairs(x + j, i + 1 < args.k ? x + step + j : nullptr, First(width - j)));
+      }
+    }
+  }
+}
+
+// Four pairs of each of sixteen rows: one 128-bit block of each, then transposed within blocks.
+RESIDUAL_BF16_INLINE __m512i Blocks(const uint16_t* const* rows, int64_t i) {
+  const auto load = [i](const uint16_t* row) RESIDUAL_BF16 {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + i));
+  };
+  __m512i blocks = _mm512_castsi128_si512(load(rows[0]));
+  blocks = _mm512_inserti32x4(blocks, load(rows[4]), 1);
+  blocks = _mm512_inserti32x4(blocks, load(rows[8]), 2);
+  return _mm512_inserti32x4(blocks, load(rows[12]), 3);
+}
+
+// k together: the panel's pairs are transposed in registers. Rows beyond its width are the last one
+// again.
+RESIDUAL_BF16 void PackColumns(const PackArgs& args) {
+  const uint16_t* from = static_cast<const uint16_t*>(args.from.data) + args.k0;
+  uint32_t* to = static_cast<uint32_t*>(args.to);
+  for (int64_t p = args.begin; p < args.end; ++p, to += args.panel_step) {
+    const int64_t begin = args.panels.Begin(p), width = args.panels.Width(p);
+    for (int64_t x0 = 0; x0 < width; x0 += kLanes) {
+      const uint16_t* rows[kLanes];
+      for (int64_t x = 0; x < kLanes; ++x) {
+        rows[x] = from + (begin + (x0 + x < width ? x0 + x : width - 1)) * args.from.x_step;
+      }
+      uint32_t* out = to + x0;
+      int64_t i = 0;
+      for (; i + 8 <= args.k; i += 8, out += 4 * args.stride) {
+        const __m512i r0 = Blocks(rows, i), r1 = Blocks(rows + 1, i);
+        const __m512i r2 = Blocks(rows + 2, i), r3 = Blocks(rows + 3, i);
+        const __m512i low01 = _mm512_unpacklo_epi32(r0, r1), low23 = _mm512_unpacklo_epi32(r2, r3);
+        const __m512i high01 = _mm512_unpackhi_epi32(r0, r1);
+        const __m512i high23 = _mm512_unpackhi_epi32(r2, r3);
+        _mm512_storeu_si512(out, _mm512_unpacklo_epi64(low01, low23));
+        _mm512_storeu_si512(out + args.stride, _mm512_unpackhi_epi64(low01, low23));
+        _mm512_storeu_si512(out + 2 * args.stride, _mm512_unpacklo_epi64(high01, high23));
+        _mm512_storeu_si512(out + 3 * args.stride, _mm512_unpackhi_epi64(high01, high23));
+      }
+      for (; i < args.k; i += 2, out += args.stride) {
+        for (int64_t x = 0; x < kLanes; ++x) {
+          out[x] = rows[x][i] | (i + 1 < args.k ? uint32_t{rows[x][i + 1]} << 16 : 0);
+        }
+      }
+    }
+  }
+}
+
+void Pack(const PackArgs& args) {
+  if (args.from.x_step == 1) {
+    PackRuns(args);
+  } else {
+    PackColumns(args);
+  }
+}
+
+// The sums of four vectors.
+RESIDUAL_BF16_INLINE __m128 Sums(__m512 a, __m512 b, __m512 c, __m512 d) {
+  const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+  const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+  const __m512d low = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+  const __m512d high = _mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+  const __m512 blocks = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+  return _mm_add_ps(
+      _mm_add_ps(_mm512_castps512_ps128(blocks), _mm512_extractf32x4_ps(blocks, 1)),
+      _mm_add_ps(_mm512_extractf32x4_ps(blocks, 2), _mm512_extractf32x4_ps(blocks, 3)));
+}
+
+// kR x kC dot products side by side, kC 4 or 1.
+template <int kR, int kC>
+RESIDUAL_BF16_INLINE void DotTile(const DotArgs& args, int64_t r0, int64_t j0) {
+  const int64_t k = args.k;
+  const uint16_t* a = static_cast<const uint16_t*>(args.a) + r0 * k;
+  const uint16_t* b = static_cast<const uint16_t*>(args.b) + j0 * k;
+  __m512 sum[kR][kC];
+#pragma GCC unroll 4
+  for (int r = 0; r < kR; ++r) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kC; ++j) sum[r][j] = _mm512_setzero_ps();
+  }
+  for (int64_t i = 0; i < k; i += 2 * kLanes) {
+    const __mmask32 mask =
+        k - i >= 2 * kLanes ? ~__mmask32{0} : static_cast<__mmask32>((1u << (k - i)) - 1);
+    __m512i column[kC];
+#pragma GCC unroll 4
+    for (int j = 0; j < kC; ++j) column[j] = _mm512_maskz_loadu_epi16(mask, b + j * k + i);
+#pragma GCC unroll 4
+    for (int r = 0; r < kR; ++r) {
+      const __m512i x = _mm512_maskz_loadu_epi16(mask, a + r * k + i);
+#pragma GCC unroll 4
+      for (int j = 0; j < kC; ++j) sum[r][j] = AddProducts(sum[r][j], x, column[j]);
+    }
+  }
+  float* c = static_cast<float*>(args.c) + r0 * args.c_row_step + j0 - args.begin;
+  const float* bias = static_cast<const float*>(args.bias);
+#pragma GCC unroll 4
+  for (int r = 0; r < kR; ++r, c += args.c_row_step) {
+    if constexpr (kC == 4) {
+      const __m128 base = bias != nullptr ? _mm_loadu_ps(bias + j0 - args.begin) : _mm_setzero_ps();
+      _mm_storeu_ps(c, _mm_add_ps(base, Sums(sum[r][0], sum[r][1], sum[r][2], sum[r][3])));
+    } else {
+      const float base = bias != nullptr ? bias[j0 - args.begin] : 0;
+      c[0] = base + _mm512_reduce_add_ps(sum[r][0]);
+    }
+  }
+}
+
+template <int kC>
+RESIDUAL_BF16 void DotRows(const DotArgs& args, int64_t j) {
+  int64_t r = 0;
+  for (; r + 4 <= args.rows; r += 4) DotTile<4, kC>(args, r, j);
+  switch (args.rows - r) {
+    case 1:
+      return DotTile<1, kC>(args, r, j);
+    case 2:
+      return DotTile<2, kC>(args, r, j);
+    case 3:
+      return DotTile<3, kC>(args, r, j);
+  }
+}
+
+void Dot(const DotArgs& args) {
+  int64_t j = args.begin;
+  for (; j + 4 <= args.end; j += 4) DotRows<4>(args, j);
+  for (; j < args.end; ++j) DotRows<1>(args, j);
+}
+
+}  // namespace
+
+const GemmKernels* NativeKernelsBF16() {
+  static const GemmKernels kernels = {
+      kRows,  kVectors * kLanes,
+      kLanes,  // row_stride
+      4,       // packed_bytes
+      2,       // packed_k
+      Pack,   PackedTile,        kUnpackedRows, kUnpackedVectors * kLanes, UnpackedTiles, Dot,
+  };
+  static const bool supported = __builtin_cpu_supports("avx512bf16");
+  // Not where a test has turned AVX-512 off.
+  return supported && (hwy::SupportedTargets() & HWY_AVX3) != 0 ? &kernels : nullptr;
+}
+
+}  // namespace gemm_internal
+}  // namespace residual
+
+#else
+
+namespace residual {
+namespace gemm_internal {
+const GemmKernels* NativeKernelsBF16() { return nullptr; }
+}  // namespace gemm_internal
+}  // namespace residual
+
+#endif

@@ -1,0 +1,125 @@
+// Few rows against a `b` that lies with k together: dot products, which read b once, as it lies.
+// Included once per Highway target.
+
+#if defined(RESIDUAL_OPS_GEMM_GEMM_DOT_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef RESIDUAL_OPS_GEMM_GEMM_DOT_INL_H_
+#undef RESIDUAL_OPS_GEMM_GEMM_DOT_INL_H_
+#else
+#define RESIDUAL_OPS_GEMM_GEMM_DOT_INL_H_
+#endif
+
+#include "hwy/highway.h"
+#include "ops/gemm/gemm_kernels.h"
+#include "ops/gemm/gemm_tile-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace residual {
+namespace gemm_internal {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+#if HWY_TARGET != HWY_SCALAR
+
+// The 128-bit blocks of v, added up.
+template <class D>
+HWY_INLINE auto SumOfBlocks(D d, hn::Vec<D> v) {
+  if constexpr (hn::MaxLanes(D()) * sizeof(hn::TFromD<D>) == 16) {
+    return v;
+  } else {
+    const hn::Half<D> half;
+    return SumOfBlocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  }
+}
+
+// to[j] = the sum of v[j]. Four at once: one by one they took a quarter of a product with K = 768.
+HWY_INLINE void StoreSums(const Vector<float> (&v)[4], float* to) {
+  const Tag<float> d;
+  const hn::Repartition<double, Tag<float>> pairs;
+  const auto ab = hn::Add(hn::InterleaveLower(d, v[0], v[1]), hn::InterleaveUpper(d, v[0], v[1]));
+  const auto cd = hn::Add(hn::InterleaveLower(d, v[2], v[3]), hn::InterleaveUpper(d, v[2], v[3]));
+  const auto low = hn::InterleaveLower(pairs, hn::BitCast(pairs, ab), hn::BitCast(pairs, cd));
+  const auto high = hn::InterleaveUpper(pairs, hn::BitCast(pairs, ab), hn::BitCast(pairs, cd));
+  const auto sums = SumOfBlocks(d, hn::Add(hn::BitCast(d, low), hn::BitCast(d, high)));
+  hn::StoreU(sums, hn::FixedTag<float, 4>(), to);
+}
+
+#endif  // HWY_TARGET != HWY_SCALAR
+
+template <class T, int kC>
+HWY_INLINE void StoreSums(const Vector<T> (&v)[kC], T* to) {
+  const Tag<T> d;
+  for (int j = 0; j < kC; ++j) to[j] = hn::GetLane(hn::SumOfLanes(d, v[j]));
+}
+
+// kR x kC products side by side; 4 x 4 use each loaded vector four times.
+template <class T, class S, int kR, int kC>
+HWY_INLINE void DotTile(const S* a, const S* b, const DotArgs& args, int64_t r0, int64_t j0) {
+  const int64_t k = args.k;
+  const Tag<T> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  Vector<T> sum[kR][kC];
+#pragma GCC unroll 4
+  for (int r = 0; r < kR; ++r) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kC; ++j) sum[r][j] = hn::Zero(d);
+  }
+  int64_t i = 0;
+  for (; i + lanes <= k; i += lanes) {
+    Vector<T> column[kC];
+#pragma GCC unroll 4
+    for (int j = 0; j < kC; ++j) column[j] = LoadAs(d, b + j * k + i);
+#pragma GCC unroll 4
+    for (int r = 0; r < kR; ++r) {
+      const auto x = LoadAs(d, a + r * k + i);
+#pragma GCC unroll 4
+      for (int j = 0; j < kC; ++j) sum[r][j] = hn::MulAdd(x, column[j], sum[r][j]);
+    }
+  }
+  T total[kR][kC];
+#pragma GCC unroll 4
+  for (int r = 0; r < kR; ++r) StoreSums(sum[r], total[r]);
+  for (; i < k; ++i) {
+    for (int r = 0; r < kR; ++r) {
+      for (int j = 0; j < kC; ++j) total[r][j] += AsT(a[r * k + i]) * AsT(b[j * k + i]);
+    }
+  }
+  T* c = static_cast<T*>(args.c) + r0 * args.c_row_step + (j0 - args.begin) * args.c_column_step;
+  const T* bias = static_cast<const T*>(args.bias);
+  for (int r = 0; r < kR; ++r) {
+    for (int j = 0; j < kC; ++j) {
+      const T base =
+          bias == nullptr ? T{0} : bias[args.bias_of_rows ? r0 + r : j0 - args.begin + j];
+      c[r * args.c_row_step + j * args.c_column_step] = base + total[r][j];
+    }
+  }
+}
+
+template <class T, class S, int kC>
+void DotRows(const DotArgs& args, int64_t j) {
+  const S* a = static_cast<const S*>(args.a);
+  const S* b = static_cast<const S*>(args.b) + j * args.k;
+  int64_t r = 0;
+  for (; r + 4 <= args.rows; r += 4) DotTile<T, S, 4, kC>(a + r * args.k, b, args, r, j);
+  switch (args.rows - r) {
+    case 1:
+      return DotTile<T, S, 1, kC>(a + r * args.k, b, args, r, j);
+    case 2:
+      return DotTile<T, S, 2, kC>(a + r * args.k, b, args, r, j);
+    case 3:
+      return DotTile<T, S, 3, kC>(a + r * args.k, b, args, r, j);
+  }
+}
+
+template <class T, class S>
+void Dot(const DotArgs& args) {
+  int64_t j = args.begin;
+  for (; j + 4 <= args.end; j += 4) DotRows<T, S, 4>(args, j);
+  for (; j < args.end; ++j) DotRows<T, S, 1>(args, j);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace gemm_internal
+}  // namespace residual
+HWY_AFTER_NAMESPACE();
+
+#endif  // RESIDUAL_OPS_GEMM_GEMM_DOT_INL_H_

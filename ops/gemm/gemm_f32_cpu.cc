@@ -1,0 +1,30 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/gemm/gemm_f32_cpu.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target:
+#include "hwy/highway.h"
+#include "ops/gemm/gemm_kernels-inl.h"
+#include "ops/gemm/gemm_kernels.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace residual {
+namespace gemm_internal {
+namespace HWY_NAMESPACE {
+
+const GemmKernels& OfF32() { return KernelsOf<float, float>(PackedTile<float>); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace gemm_internal
+}  // namespace residual
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace residual {
+namespace gemm_internal {
+
+HWY_EXPORT(OfF32);
+const GemmKernels& KernelsF32() { return HWY_DYNAMIC_DISPATCH(OfF32)(); }
+
+}  // namespace gemm_internal
+}  // namespace residual
+#endif  // HWY_ONCE

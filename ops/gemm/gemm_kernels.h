@@ -1,0 +1,94 @@
+// Private: what a matrix product is made of. gemm.cc cuts a product into blocks and calls these
+// kernels on them; there is one set of kernels for each dtype and processor.
+
+#ifndef RESIDUAL_OPS_GEMM_GEMM_KERNELS_H_
+#define RESIDUAL_OPS_GEMM_GEMM_KERNELS_H_
+
+#include <algorithm>
+#include <cstdint>
+
+namespace residual {
+namespace gemm_internal {
+
+// `total` rows (or columns) in panels of `width`, the first `wide` of them one wider, the last one
+// possibly narrower.
+struct Panels {
+  int64_t total, width, wide;
+
+  int64_t Begin(int64_t p) const { return std::min(total, p * width + std::min(p, wide)); }
+  int64_t Width(int64_t p) const { return Begin(p + 1) - Begin(p); }
+  int64_t Count() const { return total == 0 ? 0 : (total - wide + width - 1) / width; }
+};
+
+// An operand seen as x by k, where x is what it has in common with the result: the rows of op(a),
+// the columns of op(b). Steps are in elements; one of them is 1 (both, if k or x is).
+struct Operand {
+  const void* data;
+  int64_t x_step, k_step;
+  int64_t elements;
+};
+
+// Copies the panels [begin, end) of an operand, k in [k0, k0 + k), to where tiles read them: panel
+// after panel, in each of them k after k, in each of those x after x. What lies between a panel's
+// width and `stride` is arbitrary but finite.
+struct PackArgs {
+  Operand from;
+  Panels panels;
+  int64_t begin, end, k0, k;
+  void* to;            // panel `begin`
+  int64_t stride;      // from k to k, in packed elements
+  int64_t panel_step;  // from panel to panel, in packed elements
+};
+
+// c[r, j] = (add ? c[r, j] : bias) + sum over k of a[k][r] b[k][j].
+struct TileArgs {
+  int64_t k;  // packed elements
+  const void* a;
+  int64_t a_stride;
+  const void* b;
+  int64_t b_stride;
+  void* c;
+  int64_t c_row_step, c_column_step;
+  int64_t rows, columns;
+  bool add, bias_of_rows;  // the bias is of row r instead of column j
+  const void* bias;        // null: none
+};
+
+// c[r, j] = bias + sum over k of a[r, k] b[j, k], for the columns j in [begin, end): the operands
+// lie with k together. c and the bias are those of column `begin`.
+struct DotArgs {
+  const void *a, *b;
+  int64_t rows, k, begin, end;
+  void* c;
+  int64_t c_row_step, c_column_step;
+  bool bias_of_rows;
+  const void* bias;  // null: none
+};
+
+// Operands are of the dtype the set is for; sums, c and bias are f64 for f64, else f32.
+struct GemmKernels {
+  int rows, columns;  // the largest tile of packed operands
+  int row_stride;     // from k to k of packed rows
+  int packed_bytes;   // of a packed element
+  int packed_k;       // how many k a packed element holds
+  void (*pack)(const PackArgs& args);
+  void (*tile)(const TileArgs& args);
+  // For unpacked_rows at most, the same with b where it lies, rows of columns. k and b_stride are
+  // in elements of b. Any number of columns that are whole vectors, best a multiple of
+  // unpacked_columns, which are four vectors.
+  int unpacked_rows, unpacked_columns;
+  void (*tile_unpacked)(const TileArgs& args);
+  void (*dot)(const DotArgs& args);
+};
+
+const GemmKernels& KernelsF32();
+const GemmKernels& KernelsF64();
+const GemmKernels& KernelsBF16();
+// By the processor's own bf16 instructions; null where it has none.
+const GemmKernels* NativeKernelsBF16();
+const GemmKernels& KernelsF16();
+
+}  // namespace gemm_internal
+}  // namespace residual
+
+#endif  // RESIDUAL_OPS_GEMM_GEMM_KERNELS_H_
