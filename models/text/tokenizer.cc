@@ -6,11 +6,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "models/checkpoint/config_reader.h"
 #include "models/text/bpe_trainer.h"
 #include "models/text/tokenizer_json.h"
-#include "nlohmann/json.hpp"
 #include "tensor/base/check.h"
 #include "tensor/base/status_macros.h"
 #include "tensor/io/file.h"
@@ -31,40 +29,11 @@ bool IsFolder(const std::string& path) {
   return stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
 }
 
-// GPT-2's two files as a tokenizer.json.
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadVocabAndMerges(const std::string& vocab_path,
                                                               const std::string& merges_path) {
-  RESIDUAL_ASSIGN_OR_RETURN(const std::string merges_text, ReadFile(merges_path, kLargestFile));
-  nlohmann::json root = nlohmann::json::parse(ByteLevelBpeJson({}, {}));
-  nlohmann::json& vocab = root["model"]["vocab"];
-  RESIDUAL_ASSIGN_OR_RETURN(vocab, ReadJsonObject(vocab_path, kLargestFile));
-  nlohmann::json merges = nlohmann::json::array();
-  int64_t number = 0;
-  for (absl::string_view line : absl::StrSplit(merges_text, '\n')) {
-    ++number;
-    line = absl::StripSuffix(line, "\r");
-    if (line.empty() || absl::StartsWith(line, "#version")) continue;
-    const std::vector<std::string> pair = absl::StrSplit(line, ' ');
-    if (pair.size() != 2) {
-      return absl::InvalidArgumentError(absl::StrCat(merges_path, ": line ", number, " has ",
-                                                     pair.size(), " parts, expected two tokens"));
-    }
-    merges.push_back(pair);
-  }
-  root["model"]["merges"] = std::move(merges);
-  // The end of a document is no text: GPT-2 knows it by name, as its two files cannot say so.
-  const char* const end_of_text = "<|endoftext|>";
-  if (vocab.contains(end_of_text)) {
-    root["added_tokens"].push_back({{"id", vocab[end_of_text]},
-                                    {"content", end_of_text},
-                                    {"single_word", false},
-                                    {"lstrip", false},
-                                    {"rstrip", false},
-                                    {"normalized", false},
-                                    {"special", true}});
-  }
-  return TokenizerFromJson(root.dump(2, ' ', false, nlohmann::json::error_handler_t::replace),
-                           absl::StrCat(vocab_path, " and merges.txt"));
+  RESIDUAL_ASSIGN_OR_RETURN(const auto vocab, ReadJsonObject(vocab_path, kLargestFile));
+  RESIDUAL_ASSIGN_OR_RETURN(const std::string merges, ReadFile(merges_path, kLargestFile));
+  return TokenizerFromVocabAndMerges(vocab, merges, vocab_path, merges_path);
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadJson(const std::string& path) {

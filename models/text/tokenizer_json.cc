@@ -4,8 +4,10 @@
 #include <optional>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "models/checkpoint/config_reader.h"
 #include "models/text/bpe.h"
 #include "models/text/byte_level.h"
@@ -279,6 +281,41 @@ class Reader {
 absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromJson(std::string json,
                                                              const std::string& source) {
   return Reader(source).Read(std::move(json));
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromVocabAndMerges(
+    const Json& vocab, absl::string_view merges, const std::string& vocab_source,
+    const std::string& merges_source) {
+  Json pairs = Json::array();
+  int64_t number = 0;
+  for (absl::string_view line : absl::StrSplit(merges, '\n')) {
+    ++number;
+    line = absl::StripSuffix(line, "\r");
+    if (line.empty() || absl::StartsWith(line, "#version")) continue;
+    const std::vector<std::string> pair = absl::StrSplit(line, ' ');
+    const bool known = pair.size() == 2 && vocab.contains(pair[0]) && vocab.contains(pair[1]) &&
+                       vocab.contains(pair[0] + pair[1]);
+    if (!known) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(merges_source, ": line ", number, " is ", ShortJson(std::string(line)),
+                       ", expected two tokens of ", vocab_source, ", and both together one"));
+    }
+    pairs.push_back(pair);
+  }
+  Json root = Json::parse(ByteLevelBpeJson({}, {}));
+  root["model"]["vocab"] = vocab;
+  root["model"]["merges"] = std::move(pairs);
+  const char* const end_of_text = "<|endoftext|>";
+  if (vocab.contains(end_of_text)) {
+    root["added_tokens"].push_back({{"id", vocab[end_of_text]},
+                                    {"content", end_of_text},
+                                    {"single_word", false},
+                                    {"lstrip", false},
+                                    {"rstrip", false},
+                                    {"normalized", false},
+                                    {"special", true}});
+  }
+  return TokenizerFromJson(root.dump(2), vocab_source);
 }
 
 std::string ByteLevelBpeJson(const std::vector<std::string>& tokens,

@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "models/text/tokenizer.h"
+#include "nlohmann/json.hpp"
 
 namespace residual {
 
@@ -18,6 +20,12 @@ namespace residual {
 // most twice the number of tokens, plus 65536. No two tokens may share an id.
 absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromJson(std::string json,
                                                              const std::string& source);
+
+// GPT-2's two files: an object of tokens and ids, and a merge ("Ġ t") per line, the first of lowest
+// rank. A token "<|endoftext|>" is special: GPT-2 knows it by name, as the files cannot say so.
+absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromVocabAndMerges(
+    const nlohmann::json& vocab, absl::string_view merges, const std::string& vocab_source,
+    const std::string& merges_source);
 
 // The tokenizer.json of a byte-level byte-pair encoding with GPT-2's pattern. tokens: bytes by id.
 // merges: ids of the two tokens by rank.

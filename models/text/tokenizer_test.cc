@@ -46,6 +46,12 @@ std::string Folder(const std::string& name) {
   return folder;
 }
 
+// As errors show it: JSON in ASCII, without the quotes.
+std::string Escaped(const std::string& text) {
+  const std::string json = Json(text).dump(-1, ' ', true, Json::error_handler_t::replace);
+  return json.substr(1, json.size() - 2);
+}
+
 std::unique_ptr<Tokenizer> Trained(int64_t vocab_size = 276) {
   return *TrainBpe(kText, vocab_size);
 }
@@ -141,9 +147,13 @@ TEST(TokenizerTest, VocabAndMergesEqualTokenizerJson) {
     ExpectRoundTrips(**loaded);
   }
 
-  ASSERT_TRUE(WriteFileAtomically(folder + "/merges.txt", "a b\na b c\n").ok());
-  EXPECT_EQ(LoadTokenizer(folder).status().message(),
-            folder + "/merges.txt: line 2 has 3 parts, expected two tokens");
+  for (const char* line : {"a b c", "ab", "a \u4E2D", "\u0120 \u0120z", "a  b", "a \xFF"}) {
+    ASSERT_TRUE(WriteFileAtomically(folder + "/merges.txt", absl::StrCat("#version\n", line)).ok());
+    EXPECT_EQ(
+        LoadTokenizer(folder).status().message(),
+        absl::StrCat(folder, "/merges.txt: line 2 is \"", Escaped(line),
+                     "\", expected two tokens of ", folder, "/vocab.json, and both together one"));
+  }
 }
 
 TEST(TokenizerTest, SaysWhereThereIsNone) {
