@@ -1,10 +1,9 @@
 #include "tensor/cuda/start.h"
 
 #include "tensor/core/device.h"
+#include "tensor/cuda/runtime.h"
 
 namespace residual {
-
-absl::Status StartCudaDevice();  // runtime.cc, where there is a toolkit
 
 absl::Status StartCuda() {
   if constexpr (kBuiltWithCuda) {

@@ -21,6 +21,7 @@ MAX_FILE, MAX_PACKAGE, MAX_TOOL = 600, 1500, 300  # lines of code, without tests
 # An op's header is its contract alone: one that names another op's needs a reason.
 OPS_IN_HEADERS = {
     ("ops/matmul", "ops/elementwise"),  # the activation of the epilogue
+    ("ops/gemm", "ops/elementwise"),
 }
 
 _INCLUDE = re.compile(r'^\s*#\s*include "([^"]+)"', re.MULTILINE)
@@ -38,7 +39,7 @@ def lines_of_code(text):
     return sum(1 for line in map(str.strip, text.splitlines()) if line and line[:2] != "//")
 
 
-def labels(text):
+def labels(text, path="BUILD"):
     """The packages that a BUILD or .bzl file names, but for who may see it."""
     def strings(node):
         if isinstance(node, ast.keyword) and node.arg in ("visibility", "default_visibility"):
@@ -50,7 +51,7 @@ def labels(text):
         for child in ast.iter_child_nodes(node):
             yield from strings(child)
 
-    found = (_LABEL.match(value) for value in strings(ast.parse(text)))
+    found = (_LABEL.match(value) for value in strings(ast.parse(text, path)))
     return [match.group(1).rstrip("/") for match in found if match]
 
 
@@ -96,7 +97,7 @@ class Tree:
                 for header in _INCLUDE.findall(text):
                     yield path, header
             else:
-                for package in labels(text):
+                for package in labels(text, path):
                     yield path, package
 
 
@@ -189,7 +190,10 @@ class LayersTest(unittest.TestCase):
                 reached.add(path)
                 todo += [used for used in _INCLUDE.findall(code[path]) if used in beside]
                 if path.endswith(".h"):  # softmax.h: softmax.cc, softmax_cpu.cc and what they use
-                    todo += [p for p in beside if p.startswith(path[:-2]) and p.endswith(".cc")]
+                    todo += [
+                        p for p in beside
+                        if p.startswith(path[:-2]) and p.endswith((".cc", ".cu"))
+                    ]
             wrong += [
                 p for p in beside - reached if p.endswith(".h") and not is_test(p) and
                 # Included by the kernels of other packages, once for each target.
