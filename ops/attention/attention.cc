@@ -3,9 +3,9 @@
 #include <cmath>
 #include <utility>
 
-#include "ops/attention/attention_kernels.h"
 #include "ops/attention/attention_options.h"
 #include "ops/attention/attention_plain.h"
+#include "ops/flash/flash.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/core/op_check.h"
 
@@ -14,7 +14,7 @@ namespace {
 
 using attention_internal::CheckQueryAndKey;
 using attention_internal::Masks;
-using attention_internal::Problem;
+using flash_internal::Problem;
 
 // What the backward pass needs.
 struct Saved {
@@ -50,7 +50,7 @@ Saved Widened(const Saved& s) {
 }
 
 template <class T>
-attention_internal::ForwardArgs<T> MakeArgs(const Problem& p, Saved& s) {
+flash_internal::ForwardArgs<T> MakeArgs(const Problem& p, Saved& s) {
   return {p,
           s.q.data<T>(),
           s.k.data<T>(),
@@ -70,21 +70,21 @@ void Forward(Saved& s, bool record) {
     s.row_max = Tensor::Uninitialized(rows, dtype == kF64 ? kF64 : kF32);
     if (dtype != kF64) s.row_scale = Tensor::Uninitialized(rows, kF32);
   }
-  const bool few = p.query <= attention_internal::kDecodeQueries;
+  const bool few = p.query <= flash_internal::kDecodeQueries;
   if (dtype == kF64) {
     attention_internal::PlainForward(p, s.q.data<double>(), s.k.data<double>(), s.v.data<double>(),
                                      s.z.mutable_data<double>(), MutableOrNull<double>(s.row_max));
   } else if (dtype == kF32) {
     const auto args = MakeArgs<float>(p, s);
-    few ? attention_internal::DecodeCpu(args) : attention_internal::ForwardCpu(args);
+    few ? flash_internal::DecodeCpu(args) : flash_internal::ForwardCpu(args);
   } else {
     if (dtype == kBF16) {
       Problem widened = p;
       const Tensor bias = Widened(s.masks.bias);
       widened.bias = bias.defined() ? bias.raw_data() : nullptr;
       const auto args = MakeArgs<BFloat16>(widened, s);
-      if (few) return attention_internal::DecodeCpu(args);
-      if (attention_internal::ForwardPairsCpu(args)) return;
+      if (few) return flash_internal::DecodeCpu(args);
+      if (flash_internal::ForwardPairsCpu(args)) return;
     }
     Saved wide = Widened(s);
     Forward(wide, record);
@@ -117,20 +117,20 @@ TensorList Backward(const Saved& s, const Tensor& dz, Needs needs) {
                                             dbias.mutable_data<double>());
     }
   } else {
-    const attention_internal::BackwardArgs args{p,
-                                                Floats(s.q),
-                                                Floats(s.k),
-                                                Floats(s.v),
-                                                Floats(s.z),
-                                                Floats(dz),
-                                                Floats(s.row_max),
-                                                Floats(s.row_scale),
-                                                MutableOrNull<float>(dq),
-                                                MutableOrNull<float>(dk),
-                                                MutableOrNull<float>(dv),
-                                                MutableOrNull<float>(dbias)};
-    if (any) attention_internal::BackwardCpu(args);
-    if (needs[3]) attention_internal::BiasGradientCpu(args);
+    const flash_internal::BackwardArgs args{p,
+                                            Floats(s.q),
+                                            Floats(s.k),
+                                            Floats(s.v),
+                                            Floats(s.z),
+                                            Floats(dz),
+                                            Floats(s.row_max),
+                                            Floats(s.row_scale),
+                                            MutableOrNull<float>(dq),
+                                            MutableOrNull<float>(dk),
+                                            MutableOrNull<float>(dv),
+                                            MutableOrNull<float>(dbias)};
+    if (any) flash_internal::BackwardCpu(args);
+    if (needs[3]) flash_internal::BiasGradientCpu(args);
   }
   return {dq, dk, dv, dbias};
 }

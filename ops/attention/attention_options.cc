@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "ops/flash/flash.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/core/op_check.h"
 
@@ -45,9 +46,9 @@ Masks CheckOptions(const char* op, const Tensor& q, const Tensor& k,
   return masks;
 }
 
-Problem MakeProblem(const Tensor& q, const Tensor& k, const Masks& masks,
-                    const AttentionOptions& options) {
-  Problem p{};
+flash_internal::Problem MakeProblem(const Tensor& q, const Tensor& k, const Masks& masks,
+                                    const AttentionOptions& options) {
+  flash_internal::Problem p{};
   p.batch = q.dim(0);
   p.query = q.dim(1);
   p.n_heads = q.dim(2);

@@ -4,9 +4,11 @@
 #define RESIDUAL_OPS_ATTENTION_ATTENTION_OPTIONS_H_
 
 #include "ops/attention/attention.h"
-#include "ops/attention/attention_kernels.h"
 
 namespace residual {
+namespace flash_internal {
+struct Problem;
+}
 namespace attention_internal {
 
 // The optional operands; slopes in f32.
@@ -19,8 +21,8 @@ Masks CheckOptions(const char* op, const Tensor& q, const Tensor& k,
                    const AttentionOptions& options);
 
 // q and k give the sizes; options' tensors are taken from `masks`.
-Problem MakeProblem(const Tensor& q, const Tensor& k, const Masks& masks,
-                    const AttentionOptions& options);
+flash_internal::Problem MakeProblem(const Tensor& q, const Tensor& k, const Masks& masks,
+                                    const AttentionOptions& options);
 
 }  // namespace attention_internal
 }  // namespace residual

@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include "ops/flash/flash.h"
 #include "tensor/base/parallel.h"
 
 namespace residual {

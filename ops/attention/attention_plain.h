@@ -4,10 +4,13 @@
 #ifndef RESIDUAL_OPS_ATTENTION_ATTENTION_PLAIN_H_
 #define RESIDUAL_OPS_ATTENTION_ATTENTION_PLAIN_H_
 
-#include "ops/attention/attention_kernels.h"
-
 namespace residual {
+namespace flash_internal {
+struct Problem;
+}
 namespace attention_internal {
+
+using flash_internal::Problem;
 
 // z and, where lse is given, the log-sum-exp [batch, n_heads, query] of every row (-infinity for a
 // row that sees no key).

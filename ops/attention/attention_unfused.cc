@@ -7,6 +7,7 @@
 
 #include "ops/attention/attention.h"
 #include "ops/attention/attention_options.h"
+#include "ops/flash/flash.h"
 #include "ops/layout/layout.h"
 #include "ops/matmul/matmul.h"
 #include "ops/softmax/softmax.h"
@@ -19,7 +20,7 @@ namespace {
 
 using attention_internal::CheckOptions;
 using attention_internal::Masks;
-using attention_internal::Problem;
+using flash_internal::Problem;
 
 constexpr int64_t kGrain = 1 << 14;  // scores per chunk
 

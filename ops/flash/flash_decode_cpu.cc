@@ -10,19 +10,19 @@
 #include <cstdint>
 #include <vector>
 
-#include "ops/attention/attention_kernels.h"
+#include "ops/flash/flash.h"
 #include "tensor/base/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "ops/attention/attention_decode_cpu.cc"
+#define HWY_TARGET_INCLUDE "ops/flash/flash_decode_cpu.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h:
 #include "hwy/highway.h"
-#include "ops/attention/attention-inl.h"
+#include "ops/flash/flash-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace residual {
-namespace attention_internal {
+namespace flash_internal {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
@@ -286,13 +286,13 @@ void DecodeF32(const ForwardArgs<float>& args) { Decode(args); }
 void DecodeBF16(const ForwardArgs<BFloat16>& args) { Decode(args); }
 
 }  // namespace HWY_NAMESPACE
-}  // namespace attention_internal
+}  // namespace flash_internal
 }  // namespace residual
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace residual {
-namespace attention_internal {
+namespace flash_internal {
 
 HWY_EXPORT(DecodeF32);
 HWY_EXPORT(DecodeBF16);
@@ -300,6 +300,6 @@ HWY_EXPORT(DecodeBF16);
 void DecodeCpu(const ForwardArgs<float>& args) { HWY_DYNAMIC_DISPATCH(DecodeF32)(args); }
 void DecodeCpu(const ForwardArgs<BFloat16>& args) { HWY_DYNAMIC_DISPATCH(DecodeBF16)(args); }
 
-}  // namespace attention_internal
+}  // namespace flash_internal
 }  // namespace residual
 #endif  // HWY_ONCE

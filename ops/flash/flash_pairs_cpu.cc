@@ -2,27 +2,27 @@
 // lane (vdpbf16ps): products of q and k are exact and added in f32; the weights are rounded to bf16
 // before they meet v, their sum is not. Denormals count as zero.
 //
-// The tiles are those of the f32 kernel (attention-inl.h) with pairs in the lanes: of features for
+// The tiles are those of the f32 kernel (flash-inl.h) with pairs in the lanes: of features for
 // S^T, where a pair of k lies in memory as it is needed, and of keys for z^T, for which v is packed
 // once, [key / 2, d_head] pairs.
 
 #include <algorithm>
 #include <cstdint>
 
-#include "ops/attention/attention_kernels.h"
+#include "ops/flash/flash.h"
 #include "tensor/base/parallel.h"
 #include "tensor/core/storage.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "ops/attention/attention_pairs_cpu.cc"
+#define HWY_TARGET_INCLUDE "ops/flash/flash_pairs_cpu.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h:
 #include "hwy/highway.h"
-#include "ops/attention/attention-inl.h"
+#include "ops/flash/flash-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace residual {
-namespace attention_internal {
+namespace flash_internal {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
@@ -224,13 +224,13 @@ bool ForwardPairs(const ForwardArgs<BFloat16>&) { return false; }
 #endif
 
 }  // namespace HWY_NAMESPACE
-}  // namespace attention_internal
+}  // namespace flash_internal
 }  // namespace residual
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace residual {
-namespace attention_internal {
+namespace flash_internal {
 
 HWY_EXPORT(ForwardPairs);
 
@@ -238,6 +238,6 @@ bool ForwardPairsCpu(const ForwardArgs<BFloat16>& args) {
   return HWY_DYNAMIC_DISPATCH(ForwardPairs)(args);
 }
 
-}  // namespace attention_internal
+}  // namespace flash_internal
 }  // namespace residual
 #endif  // HWY_ONCE

@@ -1,7 +1,9 @@
-// What ops/attention's kernels are given. Private to the folder.
+// The kernels of ops/attention on the CPU: fused attention in f32 and bf16, forward, backward and
+// for a few queries. They stream over tiles of keys and store nothing of size [query, key]. What
+// they compute is said in attention.h; what they ask of memory and threads, in each .cc.
 
-#ifndef RESIDUAL_OPS_ATTENTION_ATTENTION_KERNELS_H_
-#define RESIDUAL_OPS_ATTENTION_ATTENTION_KERNELS_H_
+#ifndef RESIDUAL_OPS_FLASH_FLASH_H_
+#define RESIDUAL_OPS_FLASH_FLASH_H_
 
 #include <algorithm>
 #include <cstdint>
@@ -9,7 +11,7 @@
 #include "tensor/core/dtype.h"
 
 namespace residual {
-namespace attention_internal {
+namespace flash_internal {
 
 // Sizes, and which key each query sees. Tensors are [batch, position, head, d_head], row-major.
 struct Problem {
@@ -88,7 +90,7 @@ void BackwardCpu(const BackwardArgs& args);
 // dbias.
 void BiasGradientCpu(const BackwardArgs& args);
 
-}  // namespace attention_internal
+}  // namespace flash_internal
 }  // namespace residual
 
-#endif  // RESIDUAL_OPS_ATTENTION_ATTENTION_KERNELS_H_
+#endif  // RESIDUAL_OPS_FLASH_FLASH_H_

@@ -4,18 +4,18 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "ops/attention/attention_kernels.h"
+#include "ops/flash/flash.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "ops/attention/attention_forward_cpu.cc"
+#define HWY_TARGET_INCLUDE "ops/flash/flash_forward_cpu.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h:
 #include "hwy/highway.h"
-#include "ops/attention/attention-inl.h"
+#include "ops/flash/flash-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace residual {
-namespace attention_internal {
+namespace flash_internal {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
@@ -114,18 +114,18 @@ void Forward(const ForwardArgs<float>& args) {
 }
 
 }  // namespace HWY_NAMESPACE
-}  // namespace attention_internal
+}  // namespace flash_internal
 }  // namespace residual
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace residual {
-namespace attention_internal {
+namespace flash_internal {
 
 HWY_EXPORT(Forward);
 
 void ForwardCpu(const ForwardArgs<float>& args) { HWY_DYNAMIC_DISPATCH(Forward)(args); }
 
-}  // namespace attention_internal
+}  // namespace flash_internal
 }  // namespace residual
 #endif  // HWY_ONCE

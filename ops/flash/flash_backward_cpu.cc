@@ -12,19 +12,19 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "ops/attention/attention_kernels.h"
+#include "ops/flash/flash.h"
 #include "tensor/base/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "ops/attention/attention_backward_cpu.cc"
+#define HWY_TARGET_INCLUDE "ops/flash/flash_backward_cpu.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h:
 #include "hwy/highway.h"
-#include "ops/attention/attention-inl.h"
+#include "ops/flash/flash-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace residual {
-namespace attention_internal {
+namespace flash_internal {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
@@ -255,13 +255,13 @@ void BiasGradient(const BackwardArgs& args) {
 }
 
 }  // namespace HWY_NAMESPACE
-}  // namespace attention_internal
+}  // namespace flash_internal
 }  // namespace residual
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace residual {
-namespace attention_internal {
+namespace flash_internal {
 
 HWY_EXPORT(Backward);
 HWY_EXPORT(BiasGradient);
@@ -269,6 +269,6 @@ HWY_EXPORT(BiasGradient);
 void BackwardCpu(const BackwardArgs& args) { HWY_DYNAMIC_DISPATCH(Backward)(args); }
 void BiasGradientCpu(const BackwardArgs& args) { HWY_DYNAMIC_DISPATCH(BiasGradient)(args); }
 
-}  // namespace attention_internal
+}  // namespace flash_internal
 }  // namespace residual
 #endif  // HWY_ONCE

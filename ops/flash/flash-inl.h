@@ -8,11 +8,11 @@
 // of the FMA limit this way for any stride between keys (8 rows by 3 vectors of AVX-512; 6 x 4
 // is 1 % slower, 12 x 2 2 %, 14 x 2 4 %, and 25 % where rows are 4096 bytes apart).
 
-#if defined(RESIDUAL_OPS_ATTENTION_ATTENTION_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef RESIDUAL_OPS_ATTENTION_ATTENTION_INL_H_
-#undef RESIDUAL_OPS_ATTENTION_ATTENTION_INL_H_
+#if defined(RESIDUAL_OPS_FLASH_FLASH_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef RESIDUAL_OPS_FLASH_FLASH_INL_H_
+#undef RESIDUAL_OPS_FLASH_FLASH_INL_H_
 #else
-#define RESIDUAL_OPS_ATTENTION_ATTENTION_INL_H_
+#define RESIDUAL_OPS_FLASH_FLASH_INL_H_
 #endif
 
 #include <algorithm>
@@ -21,13 +21,13 @@
 #include <limits>
 
 #include "hwy/highway.h"
-#include "ops/attention/attention_kernels.h"
+#include "ops/flash/flash.h"
 #include "tensor/base/parallel.h"
 #include "tensor/core/storage.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace residual {
-namespace attention_internal {
+namespace flash_internal {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
@@ -442,8 +442,8 @@ class Scratch {
 };
 
 }  // namespace HWY_NAMESPACE
-}  // namespace attention_internal
+}  // namespace flash_internal
 }  // namespace residual
 HWY_AFTER_NAMESPACE();
 
-#endif  // RESIDUAL_OPS_ATTENTION_ATTENTION_INL_H_
+#endif  // RESIDUAL_OPS_FLASH_FLASH_INL_H_
