@@ -186,6 +186,7 @@ int main(int argc, char** argv) {
   action.sa_flags = static_cast<int>(SA_RESETHAND);  // a second one ends at once
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  signal(SIGXFSZ, SIG_IGN);  // a file past the limit of its size is an error, not the end
 
   residual::CommandLine cli("train", residual::Summary(),
                             "--model=attn_only --text=FILE --out=run --d_model=64 --repeat=0.9");
