@@ -72,8 +72,8 @@ size_t ClassBytes(int index) {
 class HostPool {
  public:
   void* Take(SizeClass size) {
-    if (size.index < kThreadClasses) {
-      auto& cached = ThreadCache().blocks[size.index];
+    if (Cache* cache = size.index < kThreadClasses ? ThreadCache() : nullptr) {
+      auto& cached = cache->blocks[size.index];
       if (!cached.empty()) {
         void* block = cached.back();
         cached.pop_back();
@@ -93,8 +93,8 @@ class HostPool {
   }
 
   void Give(void* block, int size_class) {
-    if (size_class < kThreadClasses) {
-      auto& cached = ThreadCache().blocks[size_class];
+    if (Cache* cache = size_class < kThreadClasses ? ThreadCache() : nullptr) {
+      auto& cached = cache->blocks[size_class];
       if (cached.size() < kThreadBlocks) {
         if (cached.capacity() == 0) cached.reserve(kThreadBlocks);
         cached.push_back(block);
@@ -106,7 +106,7 @@ class HostPool {
   }
 
   void Trim() {
-    ThreadCache().Flush();
+    if (Cache* cache = ThreadCache()) cache->Flush();
     std::lock_guard<std::mutex> lock(mutex_);
     for (int c = 0; c < kClasses; ++c) {
       for (void* block : free_[c]) {
@@ -126,14 +126,20 @@ class HostPool {
  private:
   struct Cache {
     std::array<std::vector<void*>, kThreadClasses> blocks;
-    ~Cache() { Flush(); }
+    ~Cache() {
+      Flush();
+      cache_gone_ = true;
+    }
     void Flush();
   };
 
-  static Cache& ThreadCache() {
+  // nullptr at the end of a thread, where a tensor of static duration may outlive the cache.
+  static Cache* ThreadCache() {
+    if (cache_gone_) return nullptr;
     static thread_local Cache cache;
-    return cache;
+    return &cache;
   }
+  static thread_local bool cache_gone_;
 
   void* FromSystem(size_t bytes) {
     // Whole huge pages where it pays: one page fault instead of 512.
@@ -153,6 +159,8 @@ class HostPool {
   std::atomic<int64_t> system_allocations_{0};
   std::atomic<int64_t> system_bytes_{0};
 };
+
+thread_local bool HostPool::cache_gone_ = false;
 
 // Never destroyed: tensors of static duration may outlive it.
 HostPool& ThePool() {

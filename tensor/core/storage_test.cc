@@ -66,6 +66,23 @@ TEST(StorageTest, BlocksMoveBetweenThreads) {
   std::thread([] { StorageRef mine = AllocateHost(640); }).join();
 }
 
+// A storage that is freed after its thread's cache is gone (its holder was made before the cache,
+// so it goes after it) comes back to the pool.
+TEST(StorageTest, MayOutliveTheCacheOfItsThread) {
+  TrimHostPool();
+  const PoolStats before = HostPoolStats();
+  std::thread([] {
+    static thread_local StorageRef late;
+    late = StorageRef();
+    late = AllocateHost(777);
+  }).join();
+  const PoolStats after = HostPoolStats();
+  EXPECT_EQ(after.bytes_in_use, before.bytes_in_use);
+  EXPECT_EQ(after.system_allocations, before.system_allocations + 1);
+  const StorageRef again = AllocateHost(777);
+  EXPECT_EQ(HostPoolStats().system_allocations, after.system_allocations);
+}
+
 TEST(StorageDeathTest, GuardBytesCatchAWritePastTheEnd) {
 #if defined(__SANITIZE_ADDRESS__)
   GTEST_SKIP() << "the sanitizer would see it first";
