@@ -119,8 +119,9 @@ TEST_F(FileTest, GivenUpWriteLeavesNothing) {
 }
 
 TEST_F(FileTest, FolderThatMayNotBeWritten) {
-  ASSERT_EQ(chmod(folder_.c_str(), 0555), 0);
   // Root may write anywhere but in the kernel's own folders.
+  if (geteuid() == 0 && access("/sys/kernel", F_OK) != 0) GTEST_SKIP() << "root, and no /sys";
+  ASSERT_EQ(chmod(folder_.c_str(), 0555), 0);
   const std::string path = geteuid() == 0 ? "/sys/f" : Path("f");
   const absl::Status status = WriteFileAtomically(path, "new");
   chmod(folder_.c_str(), 0755);
