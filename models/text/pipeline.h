@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "models/text/added_tokens.h"
-#include "models/text/normalizer.h"
-#include "models/text/pre_tokenizer.h"
+#include "models/text/prepare/added_tokens.h"
+#include "models/text/prepare/normalizer.h"
+#include "models/text/prepare/pre_tokenizer.h"
 #include "models/text/token_model.h"
 #include "models/text/tokenizer.h"
 

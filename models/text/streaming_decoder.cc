@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "models/text/unicode.h"
+#include "models/text/prepare/unicode.h"
 
 namespace residual {
 

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "models/text/unicode.h"
+#include "models/text/prepare/unicode.h"
 #include "tensor/base/random.h"
 
 namespace residual {

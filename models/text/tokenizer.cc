@@ -7,7 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "models/checkpoint/config_reader.h"
-#include "models/text/bpe_trainer.h"
+#include "models/text/bpe/bpe_trainer.h"
 #include "models/text/tokenizer_json.h"
 #include "tensor/base/check.h"
 #include "tensor/base/status_macros.h"

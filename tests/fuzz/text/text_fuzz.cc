@@ -7,7 +7,7 @@
 
 #include "models/text/streaming_decoder.h"
 #include "models/text/tokenizer.h"
-#include "models/text/unicode.h"
+#include "models/text/prepare/unicode.h"
 #include "tensor/base/check.h"
 
 namespace residual {

@@ -1,8 +1,8 @@
-#include "models/text/added_tokens.h"
+#include "models/text/prepare/added_tokens.h"
 
 #include <algorithm>
 
-#include "models/text/unicode.h"
+#include "models/text/prepare/unicode.h"
 
 namespace residual {
 namespace {

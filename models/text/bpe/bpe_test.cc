@@ -1,4 +1,4 @@
-#include "models/text/bpe.h"
+#include "models/text/bpe/bpe.h"
 
 #include <map>
 #include <string>

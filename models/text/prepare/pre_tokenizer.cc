@@ -1,6 +1,6 @@
-#include "models/text/pre_tokenizer.h"
+#include "models/text/prepare/pre_tokenizer.h"
 
-#include "models/text/unicode.h"
+#include "models/text/prepare/unicode.h"
 
 namespace residual {
 namespace {

@@ -1,4 +1,4 @@
-#include "models/text/normalizer.h"
+#include "models/text/prepare/normalizer.h"
 
 #include <utility>
 

@@ -1,7 +1,7 @@
 // Cutting a text into the pieces that are tokenized one by one. No token spans two pieces.
 
-#ifndef RESIDUAL_MODELS_TEXT_PRE_TOKENIZER_H_
-#define RESIDUAL_MODELS_TEXT_PRE_TOKENIZER_H_
+#ifndef RESIDUAL_MODELS_TEXT_PREPARE_PRE_TOKENIZER_H_
+#define RESIDUAL_MODELS_TEXT_PREPARE_PRE_TOKENIZER_H_
 
 #include <memory>
 
@@ -28,4 +28,4 @@ std::unique_ptr<PreTokenizer> MakeGpt2Pattern();
 
 }  // namespace residual
 
-#endif  // RESIDUAL_MODELS_TEXT_PRE_TOKENIZER_H_
+#endif  // RESIDUAL_MODELS_TEXT_PREPARE_PRE_TOKENIZER_H_

@@ -1,4 +1,4 @@
-#include "models/text/unicode.h"
+#include "models/text/prepare/unicode.h"
 
 #include <algorithm>
 

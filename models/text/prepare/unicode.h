@@ -1,7 +1,7 @@
 // Characters in UTF-8, and what Unicode says of them (utf8proc, Unicode 15).
 
-#ifndef RESIDUAL_MODELS_TEXT_UNICODE_H_
-#define RESIDUAL_MODELS_TEXT_UNICODE_H_
+#ifndef RESIDUAL_MODELS_TEXT_PREPARE_UNICODE_H_
+#define RESIDUAL_MODELS_TEXT_PREPARE_UNICODE_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -42,4 +42,4 @@ size_t CutShortBytes(absl::string_view bytes);
 
 }  // namespace residual
 
-#endif  // RESIDUAL_MODELS_TEXT_UNICODE_H_
+#endif  // RESIDUAL_MODELS_TEXT_PREPARE_UNICODE_H_

@@ -1,4 +1,4 @@
-#include "models/text/pre_tokenizer.h"
+#include "models/text/prepare/pre_tokenizer.h"
 
 #include <regex>
 #include <string>

@@ -2,8 +2,8 @@
 // neighbours whose merge has the lowest rank are merged (of equals the leftmost) until no merge
 // applies.
 
-#ifndef RESIDUAL_MODELS_TEXT_BPE_H_
-#define RESIDUAL_MODELS_TEXT_BPE_H_
+#ifndef RESIDUAL_MODELS_TEXT_BPE_BPE_H_
+#define RESIDUAL_MODELS_TEXT_BPE_BPE_H_
 
 #include <array>
 #include <cstdint>
@@ -39,4 +39,4 @@ std::unique_ptr<TokenModel> MakeBpe(TokenIds ids, const std::vector<BpeMerge>& m
 
 }  // namespace residual
 
-#endif  // RESIDUAL_MODELS_TEXT_BPE_H_
+#endif  // RESIDUAL_MODELS_TEXT_BPE_BPE_H_

@@ -2,8 +2,8 @@
 // tokenizers every byte is one character, a space "Ġ", a newline "Ċ". Here tokens are plain bytes;
 // this is for reading and writing those files.
 
-#ifndef RESIDUAL_MODELS_TEXT_BYTE_LEVEL_H_
-#define RESIDUAL_MODELS_TEXT_BYTE_LEVEL_H_
+#ifndef RESIDUAL_MODELS_TEXT_BPE_BYTE_LEVEL_H_
+#define RESIDUAL_MODELS_TEXT_BPE_BYTE_LEVEL_H_
 
 #include <array>
 #include <cstdint>
@@ -26,4 +26,4 @@ const std::array<uint8_t, 256>& BytesInPrintableOrder();
 
 }  // namespace residual
 
-#endif  // RESIDUAL_MODELS_TEXT_BYTE_LEVEL_H_
+#endif  // RESIDUAL_MODELS_TEXT_BPE_BYTE_LEVEL_H_

@@ -1,4 +1,4 @@
-#include "models/text/added_tokens.h"
+#include "models/text/prepare/added_tokens.h"
 
 #include <string>
 #include <utility>

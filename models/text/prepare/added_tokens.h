@@ -1,8 +1,8 @@
 // Tokens that are looked for in the text itself, before anything else is done with it, such as
 // "<|endoftext|>".
 
-#ifndef RESIDUAL_MODELS_TEXT_ADDED_TOKENS_H_
-#define RESIDUAL_MODELS_TEXT_ADDED_TOKENS_H_
+#ifndef RESIDUAL_MODELS_TEXT_PREPARE_ADDED_TOKENS_H_
+#define RESIDUAL_MODELS_TEXT_PREPARE_ADDED_TOKENS_H_
 
 #include <array>
 #include <cstdint>
@@ -49,4 +49,4 @@ class AddedTokenFinder {
 
 }  // namespace residual
 
-#endif  // RESIDUAL_MODELS_TEXT_ADDED_TOKENS_H_
+#endif  // RESIDUAL_MODELS_TEXT_PREPARE_ADDED_TOKENS_H_

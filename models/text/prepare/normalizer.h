@@ -1,7 +1,7 @@
 // Rewriting a text before it is tokenized.
 
-#ifndef RESIDUAL_MODELS_TEXT_NORMALIZER_H_
-#define RESIDUAL_MODELS_TEXT_NORMALIZER_H_
+#ifndef RESIDUAL_MODELS_TEXT_PREPARE_NORMALIZER_H_
+#define RESIDUAL_MODELS_TEXT_PREPARE_NORMALIZER_H_
 
 #include <memory>
 #include <string>
@@ -28,4 +28,4 @@ std::unique_ptr<Normalizer> MakeNormalizerSequence(
 
 }  // namespace residual
 
-#endif  // RESIDUAL_MODELS_TEXT_NORMALIZER_H_
+#endif  // RESIDUAL_MODELS_TEXT_PREPARE_NORMALIZER_H_

@@ -1,11 +1,11 @@
-#include "models/text/bpe_trainer.h"
+#include "models/text/bpe/bpe_trainer.h"
 
 #include <algorithm>
 #include <queue>
 
 #include "absl/container/flat_hash_map.h"
-#include "models/text/byte_level.h"
-#include "models/text/pre_tokenizer.h"
+#include "models/text/bpe/byte_level.h"
+#include "models/text/prepare/pre_tokenizer.h"
 #include "tensor/base/check.h"
 
 namespace residual {

@@ -1,4 +1,4 @@
-#include "models/text/bpe_trainer.h"
+#include "models/text/bpe/bpe_trainer.h"
 
 #include <algorithm>
 #include <map>
@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "models/text/byte_level.h"
-#include "models/text/pre_tokenizer.h"
+#include "models/text/bpe/byte_level.h"
+#include "models/text/prepare/pre_tokenizer.h"
 #include "tensor/base/random.h"
 
 namespace residual {

@@ -1,6 +1,6 @@
-#include "models/text/byte_level.h"
+#include "models/text/bpe/byte_level.h"
 
-#include "models/text/unicode.h"
+#include "models/text/prepare/unicode.h"
 
 namespace residual {
 namespace {

@@ -1,7 +1,7 @@
 // Learning the merges of a byte-level byte-pair encoding.
 
-#ifndef RESIDUAL_MODELS_TEXT_BPE_TRAINER_H_
-#define RESIDUAL_MODELS_TEXT_BPE_TRAINER_H_
+#ifndef RESIDUAL_MODELS_TEXT_BPE_BPE_TRAINER_H_
+#define RESIDUAL_MODELS_TEXT_BPE_BPE_TRAINER_H_
 
 #include <cstdint>
 #include <string>
@@ -24,4 +24,4 @@ LearnedBpe LearnBpe(absl::string_view text, int64_t vocab_size);
 
 }  // namespace residual
 
-#endif  // RESIDUAL_MODELS_TEXT_BPE_TRAINER_H_
+#endif  // RESIDUAL_MODELS_TEXT_BPE_BPE_TRAINER_H_

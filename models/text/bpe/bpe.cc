@@ -1,4 +1,4 @@
-#include "models/text/bpe.h"
+#include "models/text/bpe/bpe.h"
 
 #include <algorithm>
 #include <functional>
@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/types/span.h"
-#include "models/text/unicode.h"
+#include "models/text/prepare/unicode.h"
 
 namespace residual {
 namespace {

@@ -1,9 +1,9 @@
-#include "models/text/normalizer.h"
+#include "models/text/prepare/normalizer.h"
 
 #include <cstdlib>
 #include <utility>
 
-#include "models/text/unicode.h"
+#include "models/text/prepare/unicode.h"
 #include "tensor/base/check.h"
 #include "utf8proc.h"
 
