@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "models/text/tokenizer.h"
 #include "models/text/prepare/unicode.h"
+#include "models/text/tokenizer.h"
 #include "nlohmann/json.hpp"
 #include "tensor/base/status_macros.h"
 #include "tensor/io/file.h"

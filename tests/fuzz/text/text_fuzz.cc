@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "models/text/prepare/unicode.h"
 #include "models/text/streaming_decoder.h"
 #include "models/text/tokenizer.h"
-#include "models/text/prepare/unicode.h"
 #include "tensor/base/check.h"
 
 namespace residual {
