@@ -1,0 +1,85 @@
+// The contract of models/testing over every architecture of the zoo, from its config.
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "models/testing/model_contract.h"
+#include "models/zoo/architectures.h"
+#include "models/zoo/zoo.h"
+
+namespace residual {
+namespace {
+
+using nlohmann::json;
+
+struct Example {
+  const char* name;
+  const char* model_type;
+  json config;
+};
+
+// At least one for each architecture.
+std::vector<Example> Examples() {
+  const json gpt2 = {{"model_type", "gpt2"}, {"vocab_size", 19}, {"n_positions", 16},
+                     {"n_embd", 12},         {"n_layer", 2},     {"n_head", 3}};
+  json gpt2_options = gpt2;
+  gpt2_options.update({{"n_inner", 20},
+                       {"activation_function", "silu"},
+                       {"scale_attn_by_inverse_layer_idx", true},
+                       {"tie_word_embeddings", false}});
+  const json lens = {{"d_model", 12},
+                     {"n_layers", 2},
+                     {"n_heads", 3},
+                     {"d_head", 4},
+                     {"n_ctx", 16},
+                     {"d_vocab", 19},
+                     {"attn_only", true},
+                     {"normalization_type", "LN"},
+                     {"positional_embedding_type", "shortformer"}};
+  json lens_rotary = lens;
+  lens_rotary.update({{"attn_only", false},
+                      {"act_fn", "gelu"},
+                      {"gated_mlp", true},
+                      {"normalization_type", "RMS"},
+                      {"positional_embedding_type", "rotary"},
+                      {"rotary_dim", 2},
+                      {"parallel_attn_mlp", true}});
+  const json ours = {{"model_type", "residual"},
+                     {"d_model", 12},
+                     {"n_ctx", 16},
+                     {"d_vocab", 19},
+                     {"n_heads", 3},
+                     {"positions", "sinusoidal_qk"},
+                     {"blocks", json::array({{"attn"}, {"mlp"}, {"attn", "mlp"}})}};
+  return {{"Gpt2", "gpt2", gpt2},
+          {"Gpt2Options", "gpt2", gpt2_options},
+          {"TransformerLens", kTransformerLens, lens},
+          {"TransformerLensRotary", kTransformerLens, lens_rotary},
+          {"Residual", "residual", ours}};
+}
+
+std::vector<ContractCase> Cases() {
+  std::vector<ContractCase> cases;
+  for (const Example& example : Examples()) {
+    cases.push_back({example.name, [config = example.config] {
+                       auto model = ModelFromConfig(config, "config.json");
+                       RESIDUAL_CHECK(model.ok()) << model.status().message();
+                       return *std::move(model);
+                     }});
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Zoo, ModelContractTest, testing::ValuesIn(Cases()), ContractName);
+
+TEST(ZooTest, EveryArchitectureIsHeldToTheContract) {
+  std::set<std::string> held, all;
+  for (const Example& example : Examples()) held.insert(example.model_type);
+  for (const Architecture& architecture : Architectures()) all.insert(architecture.model_type);
+  EXPECT_EQ(held, all);
+}
+
+}  // namespace
+}  // namespace residual
