@@ -2,8 +2,9 @@
 # Checks the format of every source, as clang-format-14 and buildifier 8.2.1 write it; --fix writes
 # it. Last line: 'N passed, N failed, N skipped', one case for each of the two programs.
 #
-# What is missing is installed: clang-format-14 with apt-get (BAZELW_INSTALL=0 forbids it),
-# buildifier from npm, into ~/.cache. Without a way to get it, its case counts as skipped.
+# What is missing is installed: clang-format-14 (and npm) with apt-get, if root runs this
+# (BAZELW_INSTALL=0 forbids it), buildifier with npm into ~/.cache. A program that is not to be had
+# counts as skipped.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 
@@ -26,14 +27,18 @@ sources() {
     -type f \( "${match[@]}" \) -print | sort
 }
 
+# Installs Debian's packages, where that is possible and allowed.
+apt_install() {
+  [ "${BAZELW_INSTALL:-1}" = 1 ] && [ "$(id -u)" = 0 ] && type -P apt-get >/dev/null || return
+  local get=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
+  {
+    "${get[@]}" install -y --no-install-recommends "$@" ||
+      { "${get[@]}" update && "${get[@]}" install -y --no-install-recommends "$@"; }
+  } >&2
+}
+
 find_clang_format() {
-  if ! command -v clang-format-14 >/dev/null && [ "${BAZELW_INSTALL:-1}" = 1 ] &&
-    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    local get=(env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300)
-    "${get[@]}" install -y --no-install-recommends clang-format-14 >&2 ||
-      { "${get[@]}" update && "${get[@]}" install -y --no-install-recommends clang-format-14; } >&2
-  fi
-  command -v clang-format-14
+  type -P clang-format-14 || { apt_install clang-format-14 && type -P clang-format-14; }
 }
 
 find_buildifier() {
@@ -45,7 +50,7 @@ find_buildifier() {
   local folder=${XDG_CACHE_HOME:-$HOME/.cache}/residual/buildifier-$BUILDIFIER
   found=$folder/node_modules/.bin/buildifier
   if [ ! -x "$found" ]; then
-    command -v npm >/dev/null || return
+    type -P npm >/dev/null || apt_install npm || return
     mkdir -p "$folder" && npm install --prefix "$folder" --no-audit --no-fund \
       "@bazel/buildifier@$BUILDIFIER" >&2 || return
   fi
