@@ -5,7 +5,7 @@
 //
 // x: [..., n], f32, f64, bf16 or f16 (16-bit floats are computed in f32 and rounded once). A row of
 // only -inf gives zeros (softmax; a fully masked query) or -inf (log_softmax). A NaN or +inf makes
-// its row NaN.
+// its row NaN. On the CPU or a GPU.
 
 #ifndef RESIDUAL_OPS_SOFTMAX_SOFTMAX_H_
 #define RESIDUAL_OPS_SOFTMAX_SOFTMAX_H_
