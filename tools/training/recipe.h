@@ -13,9 +13,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "models/settings/settings.h"
 #include "models/text/tokenizer.h"
 #include "models/train/data.h"
-#include "models/train/settings.h"
 #include "nlohmann/json.hpp"
 
 namespace residual {

@@ -1,4 +1,4 @@
-#include "models/train/settings.h"
+#include "models/settings/settings.h"
 
 #include <set>
 #include <string>

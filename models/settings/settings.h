@@ -5,8 +5,8 @@
 //   RESIDUAL_RETURN_IF_ERROR(settings.SetText("d_model", "64"));
 //   RESIDUAL_ASSIGN_OR_RETURN(TrainingPlan plan, settings.Resolve());
 
-#ifndef RESIDUAL_MODELS_TRAIN_SETTINGS_H_
-#define RESIDUAL_MODELS_TRAIN_SETTINGS_H_
+#ifndef RESIDUAL_MODELS_SETTINGS_SETTINGS_H_
+#define RESIDUAL_MODELS_SETTINGS_SETTINGS_H_
 
 #include <cstdint>
 #include <string>
@@ -58,4 +58,4 @@ class Settings {
 
 }  // namespace residual
 
-#endif  // RESIDUAL_MODELS_TRAIN_SETTINGS_H_
+#endif  // RESIDUAL_MODELS_SETTINGS_SETTINGS_H_
