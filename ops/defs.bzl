@@ -106,7 +106,11 @@ def residual_op(name, deps = [], cuda_deps = [], test_deps = [], test_size = "sm
             name = source[:-len(".cc")],
             size = test_size,
             srcs = [source],
-            tags = ["gpu"],
+            # A GPU is nothing that Bazel knows of: what was skipped without one must run with one.
+            tags = [
+                "external",
+                "gpu",
+            ],
             target_compatible_with = NEEDS_CUDA,
             deps = [":" + name] + common + test_deps + [
                 "//tensor/cuda:start_in_tests",
