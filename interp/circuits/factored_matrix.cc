@@ -63,9 +63,11 @@ double Composition(const FactoredMatrix& left, const FactoredMatrix& right) {
   return FactoredMatrix(left.A() * (left.B() * right.A()), right.B()).Norm() / norms;
 }
 
-double CopyingScore(const FactoredMatrix& matrix) {
+double CopyingScore(const FactoredMatrix& matrix) { return CopyingScore(matrix.Eigenvalues()); }
+
+double CopyingScore(const std::vector<std::complex<double>>& eigenvalues) {
   double real = 0, magnitude = 0;
-  for (const std::complex<double>& value : matrix.Eigenvalues()) {
+  for (const std::complex<double>& value : eigenvalues) {
     real += value.real();
     magnitude += std::abs(value);
   }

@@ -49,6 +49,7 @@ double Composition(const FactoredMatrix& left, const FactoredMatrix& right);
 // sum Re(lambda) / sum |lambda| of the eigenvalues: 1 for a head that copies every token, -1 for
 // one that lowers what it attends to. 0 if all are zero.
 double CopyingScore(const FactoredMatrix& matrix);
+double CopyingScore(const std::vector<std::complex<double>>& eigenvalues);
 
 }  // namespace residual
 

@@ -108,18 +108,43 @@ absl::StatusOr<HeadCircuits> ReadHeadCircuits(const ResidualModel& model, bool p
   return circuits;
 }
 
+namespace {
+
+// W_E OV W_U has the eigenvalues of W_O (W_U W_E) W_V: [vocab, vocab] is never made, and the
+// product over the vocabulary is shared by all heads.
+FactoredMatrix AsSmallAsOV(const HeadCircuits::Head& head, const Eigen::MatrixXd& through_vocab) {
+  return {through_vocab * head.W_V, head.W_O};
+}
+
+}  // namespace
+
 HeadTable OvCopyingScores(const HeadCircuits& circuits) {
-  // The eigenvalues of W_E W_V W_O W_U are those of W_O (W_U W_E) W_V: [vocab, vocab] is never
-  // made, and the product over the vocabulary is shared by all heads.
   const Eigen::MatrixXd through_vocab = circuits.W_U * circuits.W_E;
   HeadTable scores;
   for (const auto& layer : circuits.heads) {
     auto& row = scores.emplace_back();
     for (const HeadCircuits::Head& head : layer) {
-      row.push_back(CopyingScore({through_vocab * head.W_V, head.W_O}));
+      row.push_back(CopyingScore(AsSmallAsOV(head, through_vocab)));
     }
   }
   return scores;
+}
+
+std::vector<std::complex<double>> OvEigenvalues(const HeadCircuits& circuits, HeadIndex head) {
+  return AsSmallAsOV(circuits.heads[head.layer][head.head], circuits.W_U * circuits.W_E)
+      .Eigenvalues();
+}
+
+std::vector<std::complex<double>> KCompositionEigenvalues(const HeadCircuits& circuits,
+                                                          HeadIndex earlier, HeadIndex later) {
+  RESIDUAL_CHECK(earlier.layer < later.layer) << earlier.layer << " " << later.layer;
+  const HeadCircuits::Head& writes = circuits.heads[earlier.layer][earlier.head];
+  const HeadCircuits::Head& reads = circuits.heads[later.layer][later.head];
+  const FactoredMatrix OV = writes.OV();
+  return reads.QK()
+      .TimesLeft(circuits.W_E)
+      .TimesRight((circuits.W_E * OV.A() * OV.B()).transpose())
+      .Eigenvalues();
 }
 
 CompositionTable Compositions(const HeadCircuits& circuits, CompositionKind kind) {

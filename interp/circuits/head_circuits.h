@@ -14,6 +14,7 @@
 #ifndef RESIDUAL_INTERP_CIRCUITS_HEAD_CIRCUITS_H_
 #define RESIDUAL_INTERP_CIRCUITS_HEAD_CIRCUITS_H_
 
+#include <complex>
 #include <vector>
 
 #include "Eigen/Core"
@@ -51,6 +52,17 @@ absl::StatusOr<HeadCircuits> ReadHeadCircuits(const ResidualModel& model,
 
 // [layer][head]: the copying score of W_E OV W_U, the eigenvalues by the factors' small side.
 HeadTable OvCopyingScores(const HeadCircuits& circuits);
+
+// The eigenvalues of W_E OV W_U for one head: positive real ones raise the logit of the very token
+// attended to.
+std::vector<std::complex<double>> OvEigenvalues(const HeadCircuits& circuits, HeadIndex head);
+
+// The eigenvalues of the QK circuit that a later head has through an earlier one (K-composition,
+// Elhage et al. 2021, "Induction heads"): W_E QK (OV of the earlier)^T W_E^T, how much a token
+// attends to the positions for which the earlier head wrote each token. Positive ones: it looks for
+// its own kind. The earlier layer must be below the later one (CHECKed).
+std::vector<std::complex<double>> KCompositionEigenvalues(const HeadCircuits& circuits,
+                                                          HeadIndex earlier, HeadIndex later);
 
 // How much the input of one side of each later head is what an earlier head wrote:
 // [l1][h1][l2][h2], zero unless l1 < l2.

@@ -129,6 +129,39 @@ TEST(HeadCircuitsTest, ThePlantedHeadsComposeByKeysOnly) {
   EXPECT_EQ(copying[0][1], 0);
 }
 
+TEST(HeadCircuitsTest, ThePlantedInductionHeadLooksForItsOwnKind) {
+  const HeadCircuits circuits = *ReadHeadCircuits(*PlantedInductionModel());
+  EXPECT_NEAR(CopyingScore(KCompositionEigenvalues(circuits, {0, 0}, {1, 0})), 1, 1e-9);
+  EXPECT_EQ(CopyingScore(KCompositionEigenvalues(circuits, {0, 1}, {1, 0})), 0);
+}
+
+TEST(HeadCircuitsTest, EigenvaluesAreThoseOfTheDenseMatrices) {
+  const HeadCircuits circuits = *ReadHeadCircuits(*GoldenModel());
+  const auto& later = circuits.heads[1][2];
+  const Eigen::MatrixXd W_E = circuits.W_E;
+  const Eigen::MatrixXd ov = W_E * later.W_V * later.W_O * circuits.W_U;
+  const Eigen::MatrixXd qk = W_E * later.W_Q * later.W_K.transpose() *
+                             (circuits.heads[0][1].W_V * circuits.heads[0][1].W_O).transpose() *
+                             W_E.transpose();
+  auto check = [](const Eigen::MatrixXd& dense, const std::vector<std::complex<double>>& got) {
+    // Sums of powers decide the eigenvalues that are not zero.
+    Eigen::MatrixXd power = dense;
+    for (int k = 1; k <= 8; ++k, power = power * dense) {
+      std::complex<double> sum = 0;
+      double size = 0;
+      for (const std::complex<double>& value : got) {
+        sum += std::pow(value, k);
+        size += std::pow(std::abs(value), k);
+      }
+      EXPECT_NEAR(sum.real(), power.trace(), 1e-9 * size) << k;
+      EXPECT_NEAR(sum.imag(), 0, 1e-9 * size) << k;
+    }
+  };
+  check(ov, OvEigenvalues(circuits, {1, 2}));
+  check(qk, KCompositionEigenvalues(circuits, {0, 1}, {1, 2}));
+  EXPECT_DEATH(KCompositionEigenvalues(circuits, {1, 1}, {1, 2}), "1 1");
+}
+
 TEST(HeadCircuitsTest, GroupedQueriesShareKeysAndValues) {
   TransformerConfig config;
   config.d_model = 12;

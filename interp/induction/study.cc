@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <deque>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -14,23 +14,67 @@ namespace {
 constexpr int64_t kProbeRows = 16;  // of repeated random tokens
 constexpr int64_t kHeldOutRows = 64;
 constexpr size_t kRandomSets = 12;
-constexpr double kHeadFloor = 0.1;  // below it nothing is called a head of that kind
+constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
 double Mean(const std::vector<double>& values) {
-  return values.empty() ? 0
+  return values.empty() ? kNone
                         : std::accumulate(values.begin(), values.end(), 0.0) /
                               static_cast<double>(values.size());
 }
 
-absl::StatusOr<double> IclScore(const ResidualModel& model, const TrainingBatch& batch,
-                                const std::vector<HeadIndex>& ablated) {
-  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<double> losses,
-                            LossByPosition(model, batch.tokens, batch.targets, ablated));
-  return InContextScore(losses);
-}
-
 bool Contains(const std::vector<HeadIndex>& heads, const HeadIndex& head) {
   return std::find(heads.begin(), heads.end(), head) != heads.end();
+}
+
+double Score(const HeadTable& table, const HeadIndex& head) { return table[head.layer][head.head]; }
+
+// Measures losses on the held-out windows with heads knocked out.
+class HeldOut {
+ public:
+  HeldOut(const ResidualModel& model, const TrainingBatch& batch) : model_(model), batch_(batch) {}
+
+  absl::StatusOr<std::vector<double>> Losses(const std::vector<HeadIndex>& ablated,
+                                             const std::vector<Tensor>& frozen = {}) const {
+    return LossByPosition(model_, batch_.tokens, batch_.targets, ablated, frozen);
+  }
+  absl::StatusOr<double> Icl(const std::vector<HeadIndex>& ablated,
+                             const std::vector<Tensor>& frozen = {}) const {
+    RESIDUAL_ASSIGN_OR_RETURN(const std::vector<double> losses, Losses(ablated, frozen));
+    return InContextScore(losses);
+  }
+
+ private:
+  const ResidualModel& model_;
+  const TrainingBatch& batch_;
+};
+
+absl::StatusOr<KnockOut> KnockOutWith(const HeldOut& held_out, const AblationStudy& study,
+                                      const std::vector<Tensor>& frozen) {
+  KnockOut result;
+  RESIDUAL_ASSIGN_OR_RETURN(result.without_induction, held_out.Icl(study.induction_heads, frozen));
+  std::vector<double> effects;
+  for (const std::vector<HeadIndex>& set : study.random_sets) {
+    RESIDUAL_ASSIGN_OR_RETURN(const double icl, held_out.Icl(set, frozen));
+    result.without_random.push_back(icl);
+    effects.push_back(std::abs(icl - study.icl_score));
+  }
+  std::vector<HeadIndex> matched = study.induction_heads;
+  if (!study.random_sets.empty()) matched.resize(study.random_sets[0].size());
+  RESIDUAL_ASSIGN_OR_RETURN(result.without_matched, held_out.Icl(matched, frozen));
+  result.random_mean = Mean(result.without_random);
+  const double random_effect = Mean(effects);
+  result.ratio = std::isnan(random_effect)
+                     ? kNone
+                     : (result.without_matched - study.icl_score) /
+                           std::max({random_effect, 0.01 * std::abs(study.icl_score), 1e-9});
+  return result;
+}
+
+void DivideByLargest(std::vector<std::complex<double>>& values) {
+  double largest = 0;
+  for (const auto& value : values) largest = std::max(largest, std::abs(value));
+  if (largest == 0) return;
+  for (auto& value : values) value /= largest;
 }
 
 }  // namespace
@@ -49,31 +93,47 @@ absl::StatusOr<TrainingPoint> Measure(const ResidualModel& model, const Probes& 
   RESIDUAL_ASSIGN_OR_RETURN(const HeadScores scores, ScoreHeads(model, probes.repeated_random));
   point.best_induction = Best(scores.induction).score;
   point.best_previous_token = Best(scores.previous_token).score;
-  RESIDUAL_ASSIGN_OR_RETURN(point.icl_score, IclScore(model, probes.held_out, {}));
+  RESIDUAL_ASSIGN_OR_RETURN(point.icl_score, HeldOut(model, probes.held_out).Icl({}));
   return point;
 }
 
 absl::StatusOr<std::vector<TrainingPoint>> TrainAndMeasure(
-    Trainer& trainer, const Probes& probes, int64_t steps, int64_t every,
-    const std::function<bool(const StepResult&)>& on_step) {
+    Trainer& trainer, const Probes& probes, const TrainPlan& plan,
+    const std::function<bool(const StepResult&, const TrainingPoint&)>& on_step) {
   std::vector<TrainingPoint> points;
-  std::deque<double> recent;
+  std::vector<double> losses;  // since the last point
   int64_t tokens = 0;
-  for (int64_t step = 0; step <= steps; ++step) {
-    const bool last = step == steps;
-    if (step > 0 && (last || step % every == 0)) {
-      RESIDUAL_ASSIGN_OR_RETURN(TrainingPoint point, Measure(trainer.model(), probes));
-      point.step = step;
-      point.tokens = tokens;
-      point.loss = Mean({recent.begin(), recent.end()});
-      points.push_back(point);
+  auto measure = [&](int64_t step) -> absl::Status {
+    RESIDUAL_ASSIGN_OR_RETURN(TrainingPoint point, Measure(trainer.model(), probes));
+    point.step = step;
+    point.tokens = tokens;
+    point.loss = Mean(losses);
+    losses.clear();
+    points.push_back(point);
+    return absl::OkStatus();
+  };
+  auto plateau = [&] {
+    const int64_t before = static_cast<int64_t>(points.size()) - plan.patience;
+    if (plan.patience <= 0 || before < 1 || points.back().best_induction < plan.formed) {
+      return false;
     }
-    if (last) break;
+    auto best = [&](int64_t begin, int64_t end) {
+      double score = 0;
+      for (int64_t i = begin; i < end; ++i) score = std::max(score, points[i].best_induction);
+      return score;
+    };
+    return best(before, points.size()) < best(0, before) + plan.tolerance;
+  };
+  RESIDUAL_RETURN_IF_ERROR(measure(0));
+  for (int64_t step = 1; step <= plan.max_steps; ++step) {
     RESIDUAL_ASSIGN_OR_RETURN(const StepResult result, trainer.Step());
     tokens += result.tokens;
-    recent.push_back(result.loss);
-    if (static_cast<int64_t>(recent.size()) > every) recent.pop_front();
-    if (on_step && !on_step(result)) return absl::CancelledError("training was stopped");
+    losses.push_back(result.loss);
+    if (step % plan.every == 0 || step == plan.max_steps) RESIDUAL_RETURN_IF_ERROR(measure(step));
+    if (on_step && !on_step(result, points.back())) {
+      return absl::CancelledError("training was stopped");
+    }
+    if (step % plan.every == 0 && plateau()) break;
   }
   return points;
 }
@@ -103,56 +163,129 @@ std::vector<HeadIndex> HeadsAbove(const HeadTable& scores, double floor) {
       }
     }
   }
+  std::stable_sort(heads.begin(), heads.end(), [&](const HeadIndex& a, const HeadIndex& b) {
+    return Score(scores, a) > Score(scores, b);
+  });
   return heads;
 }
 
 absl::StatusOr<AblationStudy> StudyAblations(const ResidualModel& model, const HeadScores& scores,
                                              const Probes& probes, uint64_t seed) {
   AblationStudy study;
+  study.best_induction = Best(scores.induction).score;
   study.induction_heads = HeadsAbove(scores.induction, kHeadFloor);
-  // The previous-token heads below the induction heads: what these compose with.
-  for (const HeadIndex& head : HeadsAbove(scores.previous_token, kHeadFloor)) {
-    if (!Contains(study.induction_heads, head)) study.previous_token_heads.push_back(head);
-  }
-  RESIDUAL_ASSIGN_OR_RETURN(study.loss_by_position,
-                            LossByPosition(model, probes.held_out.tokens, probes.held_out.targets));
-  study.icl_score = InContextScore(study.loss_by_position);
-  RESIDUAL_ASSIGN_OR_RETURN(study.loss_without_induction,
-                            LossByPosition(model, probes.held_out.tokens, probes.held_out.targets,
-                                           study.induction_heads));
-  study.icl_without_induction = InContextScore(study.loss_without_induction);
+  const int highest = study.induction_heads.empty() ? 0 : study.induction_heads[0].layer;
+  HeadTable below(scores.previous_token.begin(), scores.previous_token.begin() + highest);
+  study.previous_token_heads = HeadsAbove(below, kHeadFloor);
 
-  std::vector<HeadIndex> others;
+  std::vector<HeadIndex> others, others_below;
   for (int layer = 0; layer < static_cast<int>(scores.induction.size()); ++layer) {
-    auto& row = study.icl_without_each.emplace_back();
     for (int head = 0; head < static_cast<int>(scores.induction[layer].size()); ++head) {
       const HeadIndex index{layer, head};
-      RESIDUAL_ASSIGN_OR_RETURN(const double icl, IclScore(model, probes.held_out, {index}));
+      if (Contains(study.induction_heads, index) || Contains(study.previous_token_heads, index)) {
+        continue;
+      }
+      others.push_back(index);
+      if (layer < highest) others_below.push_back(index);
+    }
+  }
+  study.random_sets = RandomHeadSets(others, std::min(study.induction_heads.size(), others.size()),
+                                     kRandomSets, seed);
+
+  const HeldOut held_out(model, probes.held_out);
+  RESIDUAL_ASSIGN_OR_RETURN(study.loss_by_position, held_out.Losses({}));
+  study.icl_score = InContextScore(study.loss_by_position);
+  RESIDUAL_ASSIGN_OR_RETURN(study.loss_without_induction, held_out.Losses(study.induction_heads));
+  for (const std::vector<HeadIndex>& set : study.random_sets) {
+    RESIDUAL_ASSIGN_OR_RETURN(const std::vector<double> losses, held_out.Losses(set));
+    study.loss_without_random.resize(losses.size());
+    for (size_t i = 0; i < losses.size(); ++i) {
+      study.loss_without_random[i] += losses[i] / static_cast<double>(study.random_sets.size());
+    }
+  }
+  RESIDUAL_ASSIGN_OR_RETURN(study.full, KnockOutWith(held_out, study, {}));
+  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<Tensor> patterns,
+                            ReadPatterns(model, probes.held_out.tokens));
+  RESIDUAL_ASSIGN_OR_RETURN(study.frozen, KnockOutWith(held_out, study, patterns));
+  for (int layer = 0; layer < static_cast<int>(scores.induction.size()); ++layer) {
+    auto& row = study.without_each.emplace_back();
+    for (int head = 0; head < static_cast<int>(scores.induction[layer].size()); ++head) {
+      RESIDUAL_ASSIGN_OR_RETURN(const double icl, held_out.Icl({{layer, head}}));
       row.push_back(icl);
-      if (!Contains(study.induction_heads, index) && !Contains(study.previous_token_heads, index)) {
-        others.push_back(index);
+    }
+  }
+
+  auto best_without = [&](const std::vector<HeadIndex>& heads) -> absl::StatusOr<double> {
+    RESIDUAL_ASSIGN_OR_RETURN(const HeadScores without,
+                              ScoreHeads(model, probes.repeated_random, heads));
+    return Best(without.induction).score;
+  };
+  RESIDUAL_ASSIGN_OR_RETURN(study.best_induction_without_previous,
+                            best_without(study.previous_token_heads));
+  std::vector<double> without_others;
+  for (const std::vector<HeadIndex>& set :
+       RandomHeadSets(others_below, study.previous_token_heads.size(), kRandomSets, seed)) {
+    RESIDUAL_ASSIGN_OR_RETURN(const double best, best_without(set));
+    without_others.push_back(best);
+  }
+  study.best_induction_without_others = Mean(without_others);
+  return study;
+}
+
+absl::StatusOr<CircuitStudy> StudyCircuits(const ResidualModel& model, HeadIndex earlier,
+                                           HeadIndex later) {
+  RESIDUAL_ASSIGN_OR_RETURN(const HeadCircuits circuits, ReadHeadCircuits(model));
+  CircuitStudy study;
+  study.ov_copying = OvCopyingScores(circuits);
+  study.k_composition = Compositions(circuits, CompositionKind::kK);
+  study.k_baseline = 1 / std::sqrt(static_cast<double>(model.d_model()));
+  if (later.layer >= 0) {
+    RESIDUAL_RETURN_IF_ERROR(CheckHeads(model, {later}));
+    study.ov_eigenvalues = OvEigenvalues(circuits, later);
+    DivideByLargest(study.ov_eigenvalues);
+  }
+  if (earlier.layer >= 0 && earlier.layer < later.layer) {
+    RESIDUAL_RETURN_IF_ERROR(CheckHeads(model, {earlier}));
+    study.qk_eigenvalues = KCompositionEigenvalues(circuits, earlier, later);
+    study.qk_matching = CopyingScore(study.qk_eigenvalues);
+    DivideByLargest(study.qk_eigenvalues);
+  }
+  return study;
+}
+
+absl::StatusOr<Passage> FindPassage(const ResidualModel& model, const Tensor& rows,
+                                    HeadIndex head) {
+  RESIDUAL_RETURN_IF_ERROR(CheckHeads(model, {head}));
+  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<Tensor> patterns, ReadPatterns(model, rows));
+  const int64_t batch = rows.dim(0), n = rows.dim(1);
+  const Tensor ids = ConvertTo(rows, kI64);
+  Passage passage;
+  double best = -1;
+  int64_t best_row = 0;
+  for (int64_t row = 0; row < batch; ++row) {
+    const std::vector<double> weights = patterns[head.layer].Row(row).Row(head.head).ToDoubles();
+    const int64_t* tokens = ids.data<int64_t>() + row * n;
+    for (int64_t query = n / 2; query < n; ++query) {
+      const auto look = weights.begin() + query * n;
+      const int64_t key = std::max_element(look, look + query + 1) - look;
+      int64_t equal = 0;  // tokens before the key that are those up to the query
+      while (equal < std::min<int64_t>(4, key) &&
+             tokens[key - 1 - equal] == tokens[query - equal]) {
+        ++equal;
+      }
+      if (equal + look[key] > best) {
+        best = equal + look[key];
+        best_row = row;
+        passage.selected = query;
       }
     }
   }
-  double random_effect = 0;
-  for (const std::vector<HeadIndex>& set :
-       RandomHeadSets(others, study.induction_heads.size(), kRandomSets, seed)) {
-    RESIDUAL_ASSIGN_OR_RETURN(const double icl, IclScore(model, probes.held_out, set));
-    study.icl_without_random.push_back(icl);
-    random_effect += icl - study.icl_score;
+  const int64_t* tokens = ids.data<int64_t>() + best_row * n;
+  passage.tokens.assign(tokens, tokens + n);
+  for (const Tensor& pattern : patterns) {
+    passage.patterns.push_back(pattern.defined() ? pattern.Row(best_row) : Tensor());
   }
-  if (!study.icl_without_random.empty()) {
-    random_effect /= static_cast<double>(study.icl_without_random.size());
-  }
-  study.random_mean = study.icl_score + random_effect;
-  study.ratio = (study.icl_without_induction - study.icl_score) /
-                std::max({std::abs(random_effect), 0.01 * std::abs(study.icl_score), 1e-9});
-
-  study.best_induction = Best(scores.induction).score;
-  RESIDUAL_ASSIGN_OR_RETURN(const HeadScores without,
-                            ScoreHeads(model, probes.repeated_random, study.previous_token_heads));
-  study.best_induction_without_previous = Best(without.induction).score;
-  return study;
+  return passage;
 }
 
 }  // namespace residual

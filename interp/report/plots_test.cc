@@ -1,0 +1,83 @@
+#include "interp/report/plots.h"
+
+#include <functional>
+#include <limits>
+#include <set>
+
+#include "gtest/gtest.h"
+
+namespace residual {
+namespace {
+
+using nlohmann::json;
+
+// Every {"scale": name} must name a scale of the specification, every {"data": name} a data set.
+void CheckNames(const json& spec) {
+  std::set<std::string> scales, data = {"line"};
+  for (const json& scale : spec["scales"]) scales.insert(scale["name"].get<std::string>());
+  for (const json& set : spec["data"]) data.insert(set["name"].get<std::string>());
+  std::function<void(const json&)> visit = [&](const json& value) {
+    if (value.is_object()) {
+      if (value.contains("scale")) {
+        EXPECT_TRUE(scales.count(value["scale"])) << value;
+      }
+      if (value.contains("data") && value["data"].is_string()) {
+        EXPECT_TRUE(data.count(value["data"])) << value;
+      }
+    }
+    if (value.is_structured()) {
+      for (const json& child : value) visit(child);
+    }
+  };
+  visit(spec["scales"]);
+  visit(spec["axes"]);
+  visit(spec["marks"]);
+}
+
+TEST(PlotsTest, Lines) {
+  AxesOptions options;
+  options.y_high = 1;
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const json spec = LinePlot({{"one", {1, 2}, {nan, 0.5}, 2}, {"two", {1}, {3}, 4, true}}, options,
+                             Band{1, 2, "here"});
+  CheckNames(spec);
+  const json& values = spec["data"][0]["values"];
+  ASSERT_EQ(values.size(), 3);
+  EXPECT_TRUE(values[0]["y"].is_null());
+  EXPECT_EQ(values[1], json({{"s", "one"}, {"c", 2}, {"d", 0}, {"x", 2.0}, {"y", 0.5}}));
+  EXPECT_EQ(values[2]["d"], 1);
+  EXPECT_EQ(spec["legends"].size(), 1);
+  EXPECT_EQ(spec["scales"][1]["domainMax"], 1);
+  EXPECT_EQ(spec["marks"][0]["type"], "rect");  // the band is behind the lines
+  EXPECT_TRUE(spec["signals"].is_array() && spec["signals"][0]["on"].is_array()) << spec["signals"];
+  EXPECT_TRUE(LinePlot({{"one", {1}, {1}}}, options)["legends"].is_null());
+  EXPECT_DEATH(LinePlot({{"one", {1, 2}, {1}}}, options), "one");
+}
+
+TEST(PlotsTest, Bars) {
+  BarOptions options;
+  options.reference = 0.125;
+  options.reference_label = "chance";
+  const json spec =
+      BarPlot({{"a", 0.5, 1, {0.4, 0.7}, "note"}, {"b", -2, 0, {-3, -1}, ""}}, options);
+  CheckNames(spec);
+  EXPECT_EQ(spec["data"][0]["values"][0],
+            json({{"label", "a"}, {"v", 0.5}, {"e", 0.7}, {"c", 1}, {"note", "note"}}));
+  EXPECT_EQ(spec["data"][0]["values"][1]["e"], -3);
+  EXPECT_EQ(spec["data"][1]["values"].size(), 4);
+  EXPECT_EQ(spec["scales"][0]["domain"]["fields"][2], json({0.125}));
+  EXPECT_GT(spec["height"], BarPlot({{"a", 0.5}}, options)["height"]);
+  EXPECT_DEATH(BarPlot({{"a", 1}, {"a", 2}}, options), "two bars are called a");
+}
+
+TEST(PlotsTest, Planes) {
+  const json spec = PlanePlot({{"e", {1, -2}, {0.5, 0}, 1}}, "re", "im");
+  CheckNames(spec);
+  EXPECT_EQ(spec["data"][0]["values"].size(), 2);
+  EXPECT_EQ(spec["scales"][0]["domain"], spec["scales"][1]["domain"]);
+  EXPECT_NEAR(spec["scales"][0]["domain"][1].get<double>(), 2.1, 1e-12);
+  EXPECT_EQ(PlanePlot({}, "re", "im")["scales"][0]["domain"][1], 1);
+}
+
+}  // namespace
+}  // namespace residual
