@@ -150,6 +150,7 @@ PhaseChange FindPhaseChange(const std::vector<TrainingPoint>& points) {
   while (points[change.first].best_induction < low + 0.1 * (high - low)) ++change.first;
   change.last = change.first;
   while (points[change.last].best_induction < low + 0.9 * (high - low)) ++change.last;
+  if (change.first > 0) --change.first;
   return change;
 }
 

@@ -63,9 +63,9 @@ absl::StatusOr<std::vector<TrainingPoint>> TrainAndMeasure(
     Trainer& trainer, const Probes& probes, const TrainPlan& plan,
     const std::function<bool(const StepResult&, const TrainingPoint&)>& on_step);
 
-// The stretch of training in which the best induction score rises from a tenth to nine tenths of
-// its range: where the heads form. Indices into the points; first == last if it never rises by
-// more than 0.1.
+// The stretch of training in which the best induction score rises from below a tenth to nine tenths
+// of its range: where the heads form. Indices into the points: the last one before it has a tenth,
+// the first one that has nine tenths. Not found if it never rises by more than 0.1.
 struct PhaseChange {
   size_t first = 0, last = 0;
   bool found() const { return last > first; }

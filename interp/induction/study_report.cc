@@ -336,6 +336,13 @@ void ProofSection(const InductionStudy& study, Report& report) {
   const AblationStudy& ablations = study.ablations;
   const size_t found = ablations.induction_heads.size();
   report.Section("The proof: knock them out");
+  if (found == 0) {
+    report.Paragraph(Html("No head has an induction score of ") + Two(kHeadFloor) +
+                     " or more, so there is nothing to knock out. More training (" +
+                     Code("--max_steps") + "), more repetition (" + Code("--repeat") +
+                     ") or a longer text may bring the heads about.");
+    return;
+  }
   report.Paragraph(
       Html("That two curves move together proves little. So we switch heads off: a head that is "
            "knocked out still looks where it looks, but adds nothing. If the ") +

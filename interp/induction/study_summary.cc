@@ -1,6 +1,7 @@
 #include "interp/induction/study_summary.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -61,10 +62,11 @@ std::string InductionSummary(const InductionStudy& study) {
                             scores.duplicate_token[layer][h], role.empty() ? "" : "   <- " + role);
     }
   }
+  text += "\n";
   const PhaseChange change = FindPhaseChange(study.two_layer.points);
   if (change.found()) {
     absl::StrAppendFormat(&text,
-                          "\nPhase change between %.2f and %.2f million tokens: induction %.2f -> "
+                          "Phase change between %.2f and %.2f million tokens: induction %.2f -> "
                           "%.2f,\n  in-context learning %.2f -> %.2f nats\n",
                           study.two_layer.points[change.first].tokens / 1e6,
                           study.two_layer.points[change.last].tokens / 1e6,
@@ -73,15 +75,22 @@ std::string InductionSummary(const InductionStudy& study) {
                           study.two_layer.points[change.first].icl_score,
                           study.two_layer.points[change.last].icl_score);
   }
-  absl::StrAppendFormat(&text,
-                        "In-context learning %.2f; without the induction heads %.2f; without other "
-                        "heads %.2f\n",
-                        ablations.icl_score, ablations.full.without_induction,
-                        ablations.full.random_mean);
-  absl::StrAppendFormat(&text, "  (the induction heads matter %.0f times as much)\n",
-                        ablations.full.ratio);
-  absl::StrAppendFormat(&text, "Best induction score %.2f; without the previous-token heads %.2f\n",
-                        ablations.best_induction, ablations.best_induction_without_previous);
+  if (ablations.induction_heads.empty()) {
+    absl::StrAppendFormat(&text, "No induction head: the best score is %.2f\n",
+                          ablations.best_induction);
+  } else {
+    absl::StrAppendFormat(&text, "In-context learning %.2f; without the induction heads %.2f\n",
+                          ablations.icl_score, ablations.full.without_induction);
+    if (!std::isnan(ablations.full.ratio)) {
+      absl::StrAppendFormat(&text,
+                            "  without as many other heads %.2f: the effect is %.0f times "
+                            "as large\n",
+                            ablations.full.random_mean, ablations.full.ratio);
+    }
+    absl::StrAppendFormat(&text,
+                          "Best induction score %.2f; without the previous-token heads %.2f\n",
+                          ablations.best_induction, ablations.best_induction_without_previous);
+  }
   absl::StrAppendFormat(&text, "One layer, trained alike: best induction score %.2f\n",
                         Best(study.one_layer.scores.induction).score);
   return text;

@@ -148,13 +148,14 @@ std::vector<TrainingPoint> Points(std::initializer_list<double> induction) {
 
 TEST(StudyTest, PhaseChange) {
   const PhaseChange change = FindPhaseChange(Points({0.02, 0.02, 0.05, 0.2, 0.6, 0.78, 0.82}));
-  EXPECT_EQ(change.first, 3);
+  EXPECT_EQ(change.first, 2);
   EXPECT_EQ(change.last, 5);
   EXPECT_TRUE(change.found());
   EXPECT_FALSE(FindPhaseChange(Points({0.02, 0.03, 0.05, 0.03})).found());
   EXPECT_FALSE(FindPhaseChange({}).found());
   // A step from nothing to all.
-  EXPECT_EQ(FindPhaseChange(Points({0, 0, 1, 1})).first, 2);
+  EXPECT_EQ(FindPhaseChange(Points({0, 0, 1, 1})).first, 1);
+  EXPECT_EQ(FindPhaseChange(Points({0, 0, 1, 1})).last, 2);
 }
 
 TEST(StudyTest, HeadsAbove) {
