@@ -189,10 +189,11 @@ class LayersTest(unittest.TestCase):
                     continue
                 reached.add(path)
                 todo += [used for used in _INCLUDE.findall(code[path]) if used in beside]
-                if path.endswith(".h"):  # softmax.h: softmax.cc, softmax_cpu.cc and what they use
+                if path.endswith(".h"):  # what implements it, and what that uses
                     todo += [
                         p for p in beside
-                        if p.startswith(path[:-2]) and p.endswith((".cc", ".cu"))
+                        if p.endswith((".cc", ".cu")) and (
+                            p.startswith(path[:-2]) or path in _INCLUDE.findall(code[p]))
                     ]
             wrong += [
                 p for p in beside - reached if p.endswith(".h") and not is_test(p) and
