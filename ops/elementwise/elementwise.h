@@ -1,6 +1,6 @@
 // Elementwise arithmetic and activations. Shapes any, dtypes f32, f64, bf16, f16 (16-bit floats are
-// computed in f32 and rounded once). NaN gives NaN; infinities what the scalar formula gives. On the
-// CPU or a GPU: all operands on one device, the result there too.
+// computed in f32 and rounded once). NaN gives NaN; infinities what the scalar formula gives. On
+// the CPU or a GPU: all operands on one device, the result there too.
 
 #ifndef RESIDUAL_OPS_ELEMENTWISE_ELEMENTWISE_H_
 #define RESIDUAL_OPS_ELEMENTWISE_ELEMENTWISE_H_
