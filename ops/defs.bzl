@@ -142,16 +142,26 @@ def residual_op(name, deps = [], cuda_deps = [], test_deps = [], test_size = "sm
         )
     for source in benchmarks:
         benchmark = source[:-len(".cc")]
-        cc_binary(
-            name = benchmark,
+
+        # Also for //tests/bench, which gathers them.
+        cc_library(
+            name = benchmark + "_cases",
             testonly = True,
             srcs = [source],
             tags = ["benchmark"],
-            visibility = ["//visibility:public"],
+            visibility = ["//tests/bench:__pkg__"],
             deps = [":" + name] + common + [
                 "//tensor/testing:limits",
-                "@com_google_benchmark//:benchmark_main",
+                "@com_google_benchmark//:benchmark",
             ],
+            alwayslink = True,
+        )
+        cc_binary(
+            name = benchmark,
+            testonly = True,
+            tags = ["benchmark"],
+            visibility = ["//visibility:public"],
+            deps = [":%s_cases" % benchmark, "@com_google_benchmark//:benchmark_main"],
         )
         native.sh_test(
             name = benchmark + "_runs",

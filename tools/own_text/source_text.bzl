@@ -1,15 +1,18 @@
 """The text of a program's own sources, as one file."""
 
-_Sources = provider(fields = ["files"])
+_SourcesInfo = provider(
+    doc = "The sources of a target and of all it depends on.",
+    fields = {"files": "depset of File"},
+)
 
-def _sources_aspect_impl(target, ctx):
+def _sources_aspect_impl(_target, ctx):
     direct = []
     for attr in ["srcs", "hdrs", "textual_hdrs"]:
         direct += getattr(ctx.rule.files, attr, [])
     deps = getattr(ctx.rule.attr, "deps", [])
-    return [_Sources(files = depset(
+    return [_SourcesInfo(files = depset(
         direct,
-        transitive = [dep[_Sources].files for dep in deps if _Sources in dep],
+        transitive = [dep[_SourcesInfo].files for dep in deps if _SourcesInfo in dep],
     ))]
 
 _sources_aspect = aspect(
@@ -21,7 +24,7 @@ def _path(file):
     return file.short_path
 
 def _source_text_impl(ctx):
-    sources = depset(ctx.files.srcs, transitive = [dep[_Sources].files for dep in ctx.attr.deps])
+    sources = depset(ctx.files.srcs, transitive = [dep[_SourcesInfo].files for dep in ctx.attr.deps])
     repository = ctx.label.workspace_name
     files = [
         file
