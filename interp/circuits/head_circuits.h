@@ -9,7 +9,8 @@
 // norm subtracts the mean, so does the weight that reads behind it. What no reader can see is taken
 // out: the mean over d_model of W_E and W_O where every reader centres, the mean over the
 // vocabulary of W_U (it moves all logits alike). Norms that stand behind the sum (post-norm) belong
-// to no read and are not folded.
+// to no read and are not folded. (interp/weights rewrites a whole model so, where it can be; this
+// reads the same circuits also where it cannot, as with positions added behind a norm.)
 
 #ifndef RESIDUAL_INTERP_CIRCUITS_HEAD_CIRCUITS_H_
 #define RESIDUAL_INTERP_CIRCUITS_HEAD_CIRCUITS_H_

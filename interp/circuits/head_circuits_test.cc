@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 #include "interp/testing/golden.h"
 #include "interp/testing/planted_circuit.h"
+#include "interp/weights/process_weights.h"
 #include "models/transformer/transformer.h"
 
 namespace residual {
@@ -83,6 +84,23 @@ TEST(HeadCircuitsTest, ProcessedWeightsReadTheNormalisedStream) {
     // The difference of two positions has no bias in it.
     const Eigen::RowVectorXd got = (x1 - x0) * circuits.heads[1][h].W_Q;
     for (int i = 0; i < 8; ++i) EXPECT_NEAR(got[i], q[(3 + h) * 8 + i] - q[h * 8 + i], 1e-9);
+  }
+}
+
+// The same circuits as those of the model rewritten as a whole.
+TEST(HeadCircuitsTest, AgreesWithProcessWeights) {
+  const HeadCircuits folded = *ReadHeadCircuits(*GoldenModel(kF64));
+  const auto rewritten = GoldenModel(kF64);
+  ASSERT_TRUE(ProcessWeights(*rewritten).ok());
+  const HeadCircuits read = *ReadHeadCircuits(*rewritten, false);
+  EXPECT_LT((folded.W_E - read.W_E).norm(), 1e-12);
+  EXPECT_LT((folded.W_U - read.W_U).norm(), 1e-12);
+  for (int i = 0; i < 6; ++i) {
+    const HeadCircuits::Head &a = folded.heads[i / 3][i % 3], &b = read.heads[i / 3][i % 3];
+    EXPECT_LT((a.W_Q - b.W_Q).norm(), 1e-12);
+    EXPECT_LT((a.W_K - b.W_K).norm(), 1e-12);
+    EXPECT_LT((a.W_V - b.W_V).norm(), 1e-12);
+    EXPECT_LT((a.W_O - b.W_O).norm(), 1e-12);
   }
 }
 

@@ -6,6 +6,8 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "interp/report/page_assets.h"
 #include "tensor/base/check.h"
 #include "tensor/io/file.h"
@@ -115,12 +117,14 @@ void Report::Tokens(const TokenView& view) {
                   "<div class=\"view\"><div class=\"text\"><div class=\"strip\" role=\"listbox\" "
                   "aria-label=\"Tokens\">");
   for (int64_t i = 0; i < n; ++i) {
-    const std::string visible = VisibleToken(view.tokens[i]);
-    data["tokens"].push_back(visible);
-    absl::StrAppend(&body_, "<span role=\"option\" aria-selected=\"false\" tabindex=\"-1\">",
-                    Html(visible).str(), "</span>");
+    data["tokens"].push_back(VisibleToken(view.tokens[i]));
     // A line of the passage is a line of the picture.
-    if (!view.tokens[i].empty() && view.tokens[i].back() == '\n') absl::StrAppend(&body_, "<br>");
+    std::vector<std::string> lines;
+    for (absl::string_view line : absl::StrSplit(view.tokens[i], '\n')) {
+      lines.push_back(Html(VisibleToken(line)).str());
+    }
+    absl::StrAppend(&body_, "<span role=\"option\" aria-selected=\"false\" tabindex=\"-1\">",
+                    absl::StrJoin(lines, absl::StrCat(VisibleToken("\n"), "<br>")), "</span>");
   }
   absl::StrAppend(&body_, "</div>\n<p class=\"readout\" aria-live=\"polite\"></p></div>\n",
                   "<canvas role=\"img\" aria-label=\"The head's attention pattern: queries from "

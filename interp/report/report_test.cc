@@ -86,6 +86,17 @@ TEST(ReportTest, DataOfATokenView) {
   EXPECT_EQ(bytes, "\xff\x80\x80");
 }
 
+TEST(ReportTest, LinesOfAPassageAreLines) {
+  Report report("t", "l");
+  TokenView view;
+  view.tokens = {"a\n\n  b", "<br>"};
+  view.heads = {{"h", "", Tensor::Of<float>({2, 2}, {1, 0, 0, 1})}};
+  report.Tokens(view);
+  const std::string page = report.ToString();
+  EXPECT_NE(page.find(">a⏎<br>⏎<br>  b</span>"), std::string::npos);
+  EXPECT_NE(page.find(">&lt;br&gt;</span>"), std::string::npos);
+}
+
 TEST(ReportTest, PatternsAreClampedToBytes) {
   std::string bytes;
   ASSERT_TRUE(absl::Base64Unescape(
