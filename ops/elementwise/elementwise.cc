@@ -1,6 +1,7 @@
 #include "ops/elementwise/elementwise.h"
 
 #include <algorithm>
+#include <initializer_list>
 #include <type_traits>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "ops/elementwise/elementwise_kernels.h"
 #include "ops/elementwise/elementwise_scalar.h"
 #include "ops/layout/layout.h"
+#include "ops/simd/convert.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/parallel.h"
 #include "tensor/core/op_check.h"
@@ -29,6 +31,30 @@ Tensor InF32(const Tensor& x, F f) {
   return Cast(f(Cast(x, kF32)), x.dtype());
 }
 
+// Outputs larger than this are written past the caches: little of them would still be there for
+// whoever reads them next, and their lines need not be read first.
+constexpr size_t kStreamBytes = size_t{16} << 20;
+bool Streams(const Tensor& y) { return y.bytes() >= kStreamBytes; }
+
+// Runs an f32 kernel on n elements of 16-bit floats, a part at a time that stays in cache:
+// kernel(inputs, output, n).
+template <class Kernel>
+void InF32Parts(DType dtype, std::initializer_list<const void*> inputs, void* output, int64_t n,
+                Kernel kernel) {
+  constexpr int64_t kPart = 1024;
+  alignas(64) float wide[3][kPart];
+  const float* const in[2] = {wide[0], wide[1]};
+  for (int64_t begin = 0; begin < n; begin += kPart) {
+    const int64_t count = std::min(kPart, n - begin);
+    int which = 0;
+    for (const void* input : inputs) {
+      Widen(dtype, static_cast<const uint16_t*>(input) + begin, wide[which++], count);
+    }
+    kernel(in, wide[2], count);
+    Round(dtype, wide[2], static_cast<uint16_t*>(output) + begin, count);
+  }
+}
+
 Tensor UnaryBackward(UnaryOp op, const Tensor& x, const Tensor& dy) {
   Tensor dx = Tensor::Uninitialized(x.shape(), x.dtype(), x.device());
   if (x.device() == kCuda) {
@@ -36,41 +62,61 @@ Tensor UnaryBackward(UnaryOp op, const Tensor& x, const Tensor& dy) {
       UnaryBackwardCuda(op, x.dtype(), x.raw_data(), dy.raw_data(), dx.mutable_raw_data(),
                         x.elements());
     }
-  } else if (x.dtype() == kF32) {
-    const float *in = x.data<float>(), *grad = dy.data<float>();
-    float* out = dx.mutable_data<float>();
-    ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
-      UnaryBackwardCpu(op, in + begin, grad + begin, out + begin, end - begin);
-    });
-  } else {
-    const double *in = x.data<double>(), *grad = dy.data<double>();
-    double* out = dx.mutable_data<double>();
-    ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) out[i] = grad[i] * UnarySlope(op, in[i]);
-    });
+    return dx;
   }
+  const bool stream = Streams(dx);
+  const char* in = static_cast<const char*>(x.raw_data());
+  const char* grad = static_cast<const char*>(dy.raw_data());
+  char* out = static_cast<char*>(dx.mutable_raw_data());
+  ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
+    const int64_t n = end - begin, first = begin * SizeOf(x.dtype());
+    if (x.dtype() == kF32) {
+      UnaryBackwardCpu(op, reinterpret_cast<const float*>(in + first),
+                       reinterpret_cast<const float*>(grad + first),
+                       reinterpret_cast<float*>(out + first), n, stream);
+    } else if (x.dtype() == kF64) {
+      const double* u = reinterpret_cast<const double*>(in + first);
+      const double* g = reinterpret_cast<const double*>(grad + first);
+      double* to = reinterpret_cast<double*>(out + first);
+      for (int64_t i = 0; i < n; ++i) to[i] = g[i] * UnarySlope(op, u[i]);
+    } else {
+      InF32Parts(x.dtype(), {in + first, grad + first}, out + first, n,
+                 [op](const float* const* from, float* to, int64_t count) {
+                   UnaryBackwardCpu(op, from[0], from[1], to, count);
+                 });
+    }
+  });
   return dx;
 }
 
 Tensor Unary(const char* name, UnaryOp op, const Tensor& x) {
   RESIDUAL_CHECK_OP(name, IsFloat(x.dtype()), x);
-  if (IsHalf(x.dtype())) return InF32(x, [&](const Tensor& wide) { return Unary(name, op, wide); });
+  if (IsHalf(x.dtype()) && x.device() == kCuda) {
+    return InF32(x, [&](const Tensor& wide) { return Unary(name, op, wide); });
+  }
   Tensor y = Tensor::Uninitialized(x.shape(), x.dtype(), x.device());
   if (x.device() == kCuda) {
     if constexpr (kBuiltWithCuda) {
       UnaryCuda(op, x.dtype(), x.raw_data(), y.mutable_raw_data(), x.elements());
     }
-  } else if (x.dtype() == kF32) {
-    const float* in = x.data<float>();
-    float* out = y.mutable_data<float>();
-    ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
-      UnaryCpu(op, in + begin, out + begin, end - begin);
-    });
   } else {
-    const double* in = x.data<double>();
-    double* out = y.mutable_data<double>();
+    const bool stream = Streams(y);
+    const char* in = static_cast<const char*>(x.raw_data());
+    char* out = static_cast<char*>(y.mutable_raw_data());
     ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
-      UnaryCpu(op, in + begin, out + begin, end - begin);
+      const int64_t n = end - begin, first = begin * SizeOf(x.dtype());
+      if (x.dtype() == kF32) {
+        UnaryCpu(op, reinterpret_cast<const float*>(in + first),
+                 reinterpret_cast<float*>(out + first), n, stream);
+      } else if (x.dtype() == kF64) {
+        UnaryCpu(op, reinterpret_cast<const double*>(in + first),
+                 reinterpret_cast<double*>(out + first), n);
+      } else {
+        InF32Parts(x.dtype(), {in + first}, out + first, n,
+                   [op](const float* const* from, float* to, int64_t count) {
+                     UnaryCpu(op, from[0], to, count);
+                   });
+      }
     });
   }
   if (Tape* tape = Tape::For({&x})) {  // dx = f'(x) dy
@@ -101,15 +147,39 @@ Tensor BinaryForward(BinaryOp op, const Tensor& a, const Tensor& b) {
   if (a.dtype() == kF32) {
     const float *u = a.data<float>(), *v = b.data<float>();
     float* out = y.mutable_data<float>();
+    const bool stream = Streams(y);
     ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
       if (width == n) {
-        BinaryCpu(op, u + begin, v + begin, out + begin, end - begin);
+        BinaryCpu(op, u + begin, v + begin, out + begin, end - begin, stream);
       } else if (width == 1) {
-        BinaryScalarCpu(op, u + begin, v[0], out + begin, end - begin);
+        BinaryScalarCpu(op, u + begin, v[0], out + begin, end - begin, stream);
       } else {
         for (int64_t r = begin; r < end; ++r) {
-          BinaryCpu(op, u + r * width, v, out + r * width, width);
+          BinaryCpu(op, u + r * width, v, out + r * width, width, stream);
         }
+      }
+    });
+  } else if (IsHalf(a.dtype())) {
+    const uint16_t* u = static_cast<const uint16_t*>(a.raw_data());
+    const uint16_t* v = static_cast<const uint16_t*>(b.raw_data());
+    uint16_t* out = static_cast<uint16_t*>(y.mutable_raw_data());
+    const float scalar = width == 1 ? static_cast<float>(b.Item()) : 0;
+    const auto run = [&](const uint16_t* from, const uint16_t* with, uint16_t* to, int64_t count) {
+      InF32Parts(a.dtype(), {from, with}, to, count,
+                 [op](const float* const* in, float* result, int64_t part) {
+                   BinaryCpu(op, in[0], in[1], result, part);
+                 });
+    };
+    ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
+      if (width == n) {
+        run(u + begin, v + begin, out + begin, end - begin);
+      } else if (width == 1) {
+        InF32Parts(a.dtype(), {u + begin}, out + begin, end - begin,
+                   [&](const float* const* in, float* result, int64_t part) {
+                     BinaryScalarCpu(op, in[0], scalar, result, part);
+                   });
+      } else {
+        for (int64_t r = begin; r < end; ++r) run(u + r * width, v, out + r * width, width);
       }
     });
   } else {
@@ -160,45 +230,57 @@ Tensor SumRows(const Tensor& x, const Shape& shape) {
   return sum;
 }
 
+// Of y = a op b. a and b are defined where they are needed, y for a quotient. 16-bit floats in f32.
+TensorList BinaryGradients(BinaryOp op, const Shape& shape_of_b, const Tensor& a, const Tensor& b,
+                           const Tensor& y, const Tensor& g, Needs needs) {
+  if (IsHalf(g.dtype())) {
+    const auto wide = [](const Tensor& x) { return x.defined() ? ConvertTo(x, kF32) : x; };
+    TensorList grads = BinaryGradients(op, shape_of_b, wide(a), wide(b), wide(y), wide(g), needs);
+    for (Tensor& grad : grads) {
+      if (grad.defined()) grad = ConvertTo(grad, g.dtype());
+    }
+    return grads;
+  }
+  TensorList dx(2);
+  switch (op) {
+    case BinaryOp::kAdd:
+      if (needs[0]) dx[0] = g;
+      if (needs[1]) dx[1] = SumRows(g, shape_of_b);
+      break;
+    case BinaryOp::kSub:
+      if (needs[0]) dx[0] = g;
+      if (needs[1]) dx[1] = Scale(SumRows(g, shape_of_b), -1);
+      break;
+    case BinaryOp::kMul:  // da = g b, db = g a
+      if (needs[0]) dx[0] = BinaryForward(op, g, b);
+      if (needs[1]) dx[1] = SumRows(BinaryForward(op, g, a), shape_of_b);
+      break;
+    case BinaryOp::kDiv:  // da = g / b, db = -g y / b
+      if (needs[0]) dx[0] = BinaryForward(op, g, b);
+      if (needs[1]) {
+        const Tensor product = BinaryForward(BinaryOp::kMul, g, y);
+        dx[1] = Scale(SumRows(BinaryForward(op, product, b), shape_of_b), -1);
+      }
+      break;
+  }
+  return dx;
+}
+
 Tensor Binary(const char* name, BinaryOp op, const Tensor& a, const Tensor& b) {
   RESIDUAL_CHECK_OP(name, IsFloat(a.dtype()) && a.dtype() == b.dtype(), a, b);
   RESIDUAL_CHECK_OP(name, a.device() == b.device(), a, b);
   RESIDUAL_CHECK_OP(name, b.elements() == 1 || IsSuffix(b.shape(), a.shape()), a, b);
-  if (IsHalf(a.dtype())) {
+  if (IsHalf(a.dtype()) && a.device() == kCuda) {
     return Cast(Binary(name, op, Cast(a, kF32), Cast(b, kF32)), a.dtype());
   }
   Tensor y = BinaryForward(op, a, b);
   if (Tape* tape = Tape::For({&a, &b})) {
     const bool keep = op == BinaryOp::kMul || op == BinaryOp::kDiv;
-    tape->Record(
-        name, {&a, &b}, {&y},
-        [op, shape = b.shape(), a = keep ? a : Tensor(), b = keep ? b : Tensor(),
-         y = op == BinaryOp::kDiv ? y : Tensor()](auto dy, Needs needs) {
-          const Tensor& g = dy[0];
-          TensorList dx(2);
-          switch (op) {
-            case BinaryOp::kAdd:
-              if (needs[0]) dx[0] = g;
-              if (needs[1]) dx[1] = SumRows(g, shape);
-              break;
-            case BinaryOp::kSub:
-              if (needs[0]) dx[0] = g;
-              if (needs[1]) dx[1] = Scale(SumRows(g, shape), -1);
-              break;
-            case BinaryOp::kMul:  // da = g b, db = g a
-              if (needs[0]) dx[0] = BinaryForward(op, g, b);
-              if (needs[1]) dx[1] = SumRows(BinaryForward(op, g, a), shape);
-              break;
-            case BinaryOp::kDiv:  // da = g / b, db = -g y / b
-              if (needs[0]) dx[0] = BinaryForward(op, g, b);
-              if (needs[1]) {
-                dx[1] = Scale(
-                    SumRows(BinaryForward(op, BinaryForward(BinaryOp::kMul, g, y), b), shape), -1);
-              }
-              break;
-          }
-          return dx;
-        });
+    tape->Record(name, {&a, &b}, {&y},
+                 [op, shape = b.shape(), a = keep ? a : Tensor(), b = keep ? b : Tensor(),
+                  y = op == BinaryOp::kDiv ? y : Tensor()](auto dy, Needs needs) {
+                   return BinaryGradients(op, shape, a, b, y, dy[0], needs);
+                 });
   }
   return y;
 }
@@ -323,8 +405,9 @@ Tensor SiluMul(const Tensor& a, const Tensor& b) {
   if (a.device() == kCpu) {
     const float *u = a.data<float>(), *v = b.data<float>();
     float* out = y.mutable_data<float>();
+    const bool stream = Streams(y);
     ParallelFor(a.elements(), kGrain, [&](int64_t begin, int64_t end) {
-      SiluMulCpu(u + begin, v + begin, out + begin, end - begin);
+      SiluMulCpu(u + begin, v + begin, out + begin, end - begin, stream);
     });
   } else if constexpr (kBuiltWithCuda) {
     SiluMulCuda(Floats(a), Floats(b), MutableFloats(y), a.elements());

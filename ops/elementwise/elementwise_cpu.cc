@@ -1,10 +1,12 @@
 #include "ops/elementwise/elementwise_kernels.h"
 #include "ops/elementwise/elementwise_scalar.h"
+#include "ops/elementwise/gelu_table.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/elementwise/elementwise_cpu.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h:
+#include "hwy/cache_control.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 #include "ops/simd/vec_math-inl.h"
@@ -17,13 +19,23 @@ namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 
-// Applies f to vectors of up to three inputs. The rest of fewer lanes than a vector is padded with
+// Whether to write y past the caches: a whole line at a time, which need not be read first. What
+// is left is written as usual.
+HWY_INLINE bool Streams(const float* y, bool stream) {
+  return stream && reinterpret_cast<uintptr_t>(y) % HWY_MAX_BYTES == 0;
+}
+
+// Applies f to vectors of one or two inputs. The rest of fewer lanes than a vector is padded with
 // ones, which every function here takes.
 template <class F>
-HWY_INLINE void Map1(const float* x, float* y, int64_t count, F f) {
+HWY_INLINE void Map1(const float* x, float* y, int64_t count, bool stream, F f) {
   const D d;
   const size_t lanes = hn::Lanes(d), n = static_cast<size_t>(count);
   size_t i = 0;
+  if (Streams(y, stream)) {
+    for (; i + lanes <= n; i += lanes) hn::Stream(f(d, hn::LoadU(d, x + i)), d, y + i);
+    hwy::FlushStream();
+  }
   for (; i + lanes <= n; i += lanes) hn::StoreU(f(d, hn::LoadU(d, x + i)), d, y + i);
   if (i < n) {
     HWY_ALIGN float in[HWY_MAX_BYTES / 4], out[HWY_MAX_BYTES / 4];
@@ -35,11 +47,16 @@ HWY_INLINE void Map1(const float* x, float* y, int64_t count, F f) {
 }
 
 template <class F>
-HWY_INLINE void Map2(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b,
-                     float* HWY_RESTRICT y, int64_t count, F f) {
+HWY_INLINE void Map2(const float* a, const float* b, float* y, int64_t count, bool stream, F f) {
   const D d;
   const size_t lanes = hn::Lanes(d), n = static_cast<size_t>(count);
   size_t i = 0;
+  if (Streams(y, stream)) {
+    for (; i + lanes <= n; i += lanes) {
+      hn::Stream(f(d, hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, y + i);
+    }
+    hwy::FlushStream();
+  }
   for (; i + lanes <= n; i += lanes) {
     hn::StoreU(f(d, hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, y + i);
   }
@@ -64,15 +81,56 @@ HWY_INLINE V GeluTanhArgument(D d, V x) {  // 2 sqrt(2/pi) (x + 0.044715 x^3)
                  hn::MulAdd(square, hn::Set(d, 0.0713548162726f), hn::Set(d, 1.59576912160573f)));
 }
 
-// (1 + tanh(u / 2)) / 2 = sigmoid(u), so gelu_tanh is x sigmoid(u): one exp and one division.
-HWY_INLINE V GeluTanhOf(D d, V x) { return hn::Mul(x, VecSigmoid(d, GeluTanhArgument(d, x))); }
-
 HWY_INLINE V GeluTanhSlope(D d, V x) {
   const V one = hn::Set(d, 1.0f), s = VecSigmoid(d, GeluTanhArgument(d, x));
   const V du =
       hn::MulAdd(hn::Mul(x, x), hn::Set(d, 3 * 0.0713548162726f), hn::Set(d, 1.59576912160573f));
   return hn::Mul(s, hn::MulAdd(hn::Mul(x, du), hn::Sub(one, s), one));
 }
+
+#if HWY_TARGET <= HWY_AVX3
+
+// The odd function of the table at x >= 0.
+HWY_INLINE V LookUp(D d, const GeluTable& table, V x) {
+  const hn::RebindToSigned<D> di;
+  const V per_width = hn::Set(d, table.per_width), magic = hn::Set(d, 12582912.0f);
+  x = hn::Min(x, hn::Set(d, 15.0f / table.per_width));
+  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
+  const V shifted = hn::MulAdd(x, per_width, magic);
+  const V u = hn::MulSub(x, per_width, hn::Sub(shifted, magic));
+  const auto i = hn::IndicesFromVec(d, hn::And(hn::BitCast(di, shifted), hn::Set(di, 15)));
+  V p = hn::TableLookupLanes(hn::Load(d, table.coefficients[GeluTable::kDegree]), i);
+#pragma GCC unroll 5
+  for (int k = GeluTable::kDegree - 1; k >= 0; --k) {
+    p = hn::MulAdd(p, u, hn::TableLookupLanes(hn::Load(d, table.coefficients[k]), i));
+  }
+  return p;
+}
+
+// On a Zen 4: 13 cycles for 16 numbers. Before the tables, by an erf of a polynomial and an exp,
+// 43; by a logistic function for the tanh form, 19; PyTorch 27 and 95.
+HWY_INLINE V GeluFromTable(D d, const GeluTable& table, V x) {
+  const V magnitude = hn::Abs(x);
+  return hn::MulAdd(magnitude, LookUp(d, table, magnitude), hn::Mul(x, hn::Set(d, 0.5f)));
+}
+
+HWY_INLINE V GeluSlope(D d, const GeluTable& table, V x) {
+  const V slope = hn::Add(hn::Set(d, 0.5f), hn::CopySign(LookUp(d, table, hn::Abs(x)), x));
+  return hn::IfThenElse(hn::IsNaN(x), x, slope);
+}
+
+void GeluOfAll(const float* x, float* y, int64_t n, bool stream, bool tanh) {
+  const GeluTable& table = GeluTableOf(tanh);
+  Map1(x, y, n, stream, [&](D d, V v) HWY_ATTR { return GeluFromTable(d, table, v); });
+}
+
+void GeluSlopeOfAll(const float* x, const float* dy, float* dx, int64_t n, bool stream) {
+  const GeluTable& table = GeluSlopeTable();
+  Map2(x, dy, dx, n, stream,
+       [&](D d, V v, V g) HWY_ATTR { return hn::Mul(g, GeluSlope(d, table, v)); });
+}
+
+#else  // no table fits a register
 
 HWY_INLINE V GeluOf(D d, V x) {
   const V half = hn::Mul(x, hn::Set(d, 0.5f));
@@ -87,6 +145,25 @@ HWY_INLINE V GeluSlope(D d, V x) {
   return hn::MulAdd(x, density, cdf);
 }
 
+// (1 + tanh(u / 2)) / 2 = sigmoid(u), so gelu_tanh is x sigmoid(u): one exp and one division.
+HWY_INLINE V GeluTanhOf(D d, V x) {
+  return hn::Div(x, OnePlusExpOfNegative(d, GeluTanhArgument(d, x)));
+}
+
+void GeluOfAll(const float* x, float* y, int64_t n, bool stream, bool tanh) {
+  if (tanh) {
+    Map1(x, y, n, stream, [](D d, V v) HWY_ATTR { return GeluTanhOf(d, v); });
+  } else {
+    Map1(x, y, n, stream, [](D d, V v) HWY_ATTR { return GeluOf(d, v); });
+  }
+}
+
+void GeluSlopeOfAll(const float* x, const float* dy, float* dx, int64_t n, bool stream) {
+  Map2(x, dy, dx, n, stream, [](D d, V v, V g) HWY_ATTR { return hn::Mul(g, GeluSlope(d, v)); });
+}
+
+#endif
+
 HWY_INLINE V SiluSlope(D d, V x) {
   const V one = hn::Set(d, 1.0f), s = VecSigmoid(d, x);
   return hn::Mul(s, hn::MulAdd(x, hn::Sub(one, s), one));
@@ -98,12 +175,12 @@ HWY_INLINE V SoftplusOf(D d, V x) {  // max(x, 0) + log1p(e^-|x|)
   return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Gt(x, hn::Set(d, 20.0f)), x, y));
 }
 
-void UnaryImpl(UnaryOp op, const float* x, float* y, int64_t n) {
+void UnaryImpl(UnaryOp op, const float* x, float* y, int64_t n, bool stream) {
   switch (op) {
     case UnaryOp::kExp:
-      return Map1(x, y, n, [](D d, V v) HWY_ATTR { return VecExp(d, v); });
+      return Map1(x, y, n, stream, [](D d, V v) HWY_ATTR { return VecExp(d, v); });
     case UnaryOp::kLog:
-      return Map1(x, y, n, [](D d, V v) HWY_ATTR {
+      return Map1(x, y, n, stream, [](D d, V v) HWY_ATTR {
         const V zero = hn::Zero(d), inf = hn::Inf(d);
         V y = hn::Log(d, v);
         y = hn::IfThenElse(hn::Eq(v, zero), hn::Neg(inf), y);
@@ -111,111 +188,135 @@ void UnaryImpl(UnaryOp op, const float* x, float* y, int64_t n) {
         return hn::IfThenElse(hn::Or(hn::IsNaN(v), hn::Eq(v, inf)), v, y);
       });
     case UnaryOp::kSqrt:
-      return Map1(x, y, n, [](D, V v) HWY_ATTR { return hn::Sqrt(v); });
+      return Map1(x, y, n, stream, [](D, V v) HWY_ATTR { return hn::Sqrt(v); });
     case UnaryOp::kSquare:
-      return Map1(x, y, n, [](D, V v) HWY_ATTR { return hn::Mul(v, v); });
+      return Map1(x, y, n, stream, [](D, V v) HWY_ATTR { return hn::Mul(v, v); });
     case UnaryOp::kRelu:
-      return Map1(x, y, n, [](D d, V v) HWY_ATTR {
+      return Map1(x, y, n, stream, [](D d, V v) HWY_ATTR {
         return hn::IfThenElse(hn::Lt(v, hn::Zero(d)), hn::Zero(d), v);
       });
     case UnaryOp::kGelu:
-      return Map1(x, y, n, [](D d, V v) HWY_ATTR { return GeluOf(d, v); });
+      return GeluOfAll(x, y, n, stream, false);
     case UnaryOp::kGeluTanh:
-      return Map1(x, y, n, [](D d, V v) HWY_ATTR { return GeluTanhOf(d, v); });
+      return GeluOfAll(x, y, n, stream, true);
     case UnaryOp::kSilu:
-      return Map1(x, y, n, [](D d, V v) HWY_ATTR { return hn::Mul(v, VecSigmoid(d, v)); });
+      return Map1(x, y, n, stream, [](D d, V v) HWY_ATTR { return VecSilu(d, v); });
     case UnaryOp::kSigmoid:
-      return Map1(x, y, n, [](D d, V v) HWY_ATTR { return VecSigmoid(d, v); });
+      return Map1(x, y, n, stream, [](D d, V v) HWY_ATTR { return VecSigmoid(d, v); });
     case UnaryOp::kTanh:
-      return Map1(x, y, n, [](D d, V v) HWY_ATTR { return VecTanh(d, v); });
+      return Map1(x, y, n, stream, [](D d, V v) HWY_ATTR { return VecTanh(d, v); });
     case UnaryOp::kSoftplus:
-      return Map1(x, y, n, [](D d, V v) HWY_ATTR { return SoftplusOf(d, v); });
+      return Map1(x, y, n, stream, [](D d, V v) HWY_ATTR { return SoftplusOf(d, v); });
   }
 }
 
-void UnaryBackwardImpl(UnaryOp op, const float* x, const float* dy, float* dx, int64_t n) {
+void UnaryBackwardImpl(UnaryOp op, const float* x, const float* dy, float* dx, int64_t n,
+                       bool stream) {
   switch (op) {
     case UnaryOp::kExp:
-      return Map2(x, dy, dx, n, [](D d, V v, V g) HWY_ATTR { return hn::Mul(g, VecExp(d, v)); });
+      return Map2(x, dy, dx, n, stream,
+                  [](D d, V v, V g) HWY_ATTR { return hn::Mul(g, VecExp(d, v)); });
     case UnaryOp::kLog:
-      return Map2(x, dy, dx, n, [](D, V v, V g) HWY_ATTR { return hn::Div(g, v); });
+      return Map2(x, dy, dx, n, stream, [](D, V v, V g) HWY_ATTR { return hn::Div(g, v); });
     case UnaryOp::kSqrt:
-      return Map2(x, dy, dx, n, [](D d, V v, V g) HWY_ATTR {
+      return Map2(x, dy, dx, n, stream, [](D d, V v, V g) HWY_ATTR {
         return hn::Mul(g, hn::Div(hn::Set(d, 0.5f), hn::Sqrt(v)));
       });
     case UnaryOp::kSquare:
-      return Map2(x, dy, dx, n, [](D, V v, V g) HWY_ATTR { return hn::Mul(g, hn::Add(v, v)); });
+      return Map2(x, dy, dx, n, stream,
+                  [](D, V v, V g) HWY_ATTR { return hn::Mul(g, hn::Add(v, v)); });
     case UnaryOp::kRelu:
-      return Map2(x, dy, dx, n, [](D d, V v, V g) HWY_ATTR {
+      return Map2(x, dy, dx, n, stream, [](D d, V v, V g) HWY_ATTR {
         return hn::IfThenElse(hn::Le(v, hn::Zero(d)), hn::Zero(d), g);
       });
     case UnaryOp::kGelu:
-      return Map2(x, dy, dx, n, [](D d, V v, V g) HWY_ATTR { return hn::Mul(g, GeluSlope(d, v)); });
+      return GeluSlopeOfAll(x, dy, dx, n, stream);
     case UnaryOp::kGeluTanh:
-      return Map2(x, dy, dx, n,
+      return Map2(x, dy, dx, n, stream,
                   [](D d, V v, V g) HWY_ATTR { return hn::Mul(g, GeluTanhSlope(d, v)); });
     case UnaryOp::kSilu:
-      return Map2(x, dy, dx, n, [](D d, V v, V g) HWY_ATTR { return hn::Mul(g, SiluSlope(d, v)); });
+      return Map2(x, dy, dx, n, stream,
+                  [](D d, V v, V g) HWY_ATTR { return hn::Mul(g, SiluSlope(d, v)); });
     case UnaryOp::kSigmoid:
-      return Map2(x, dy, dx, n, [](D d, V v, V g) HWY_ATTR {
+      return Map2(x, dy, dx, n, stream, [](D d, V v, V g) HWY_ATTR {
         const V s = VecSigmoid(d, v);
         return hn::Mul(g, hn::Mul(s, hn::Sub(hn::Set(d, 1.0f), s)));
       });
     case UnaryOp::kTanh:
-      return Map2(x, dy, dx, n, [](D d, V v, V g) HWY_ATTR {
+      return Map2(x, dy, dx, n, stream, [](D d, V v, V g) HWY_ATTR {
         const V t = VecTanh(d, v);
         return hn::Mul(g, hn::NegMulAdd(t, t, hn::Set(d, 1.0f)));
       });
     case UnaryOp::kSoftplus:
-      return Map2(x, dy, dx, n, [](D d, V v, V g) HWY_ATTR {
+      return Map2(x, dy, dx, n, stream, [](D d, V v, V g) HWY_ATTR {
         return hn::IfThenElse(hn::Gt(v, hn::Set(d, 20.0f)), g, hn::Mul(g, VecSigmoid(d, v)));
       });
   }
 }
 
-void BinaryImpl(BinaryOp op, const float* a, const float* b, float* y, int64_t n) {
+void BinaryImpl(BinaryOp op, const float* a, const float* b, float* y, int64_t n, bool stream) {
   switch (op) {
     case BinaryOp::kAdd:
-      return Map2(a, b, y, n, [](D, V u, V v) HWY_ATTR { return hn::Add(u, v); });
+      return Map2(a, b, y, n, stream, [](D, V u, V v) HWY_ATTR { return hn::Add(u, v); });
     case BinaryOp::kSub:
-      return Map2(a, b, y, n, [](D, V u, V v) HWY_ATTR { return hn::Sub(u, v); });
+      return Map2(a, b, y, n, stream, [](D, V u, V v) HWY_ATTR { return hn::Sub(u, v); });
     case BinaryOp::kMul:
-      return Map2(a, b, y, n, [](D, V u, V v) HWY_ATTR { return hn::Mul(u, v); });
+      return Map2(a, b, y, n, stream, [](D, V u, V v) HWY_ATTR { return hn::Mul(u, v); });
     case BinaryOp::kDiv:
-      return Map2(a, b, y, n, [](D, V u, V v) HWY_ATTR { return hn::Div(u, v); });
+      return Map2(a, b, y, n, stream, [](D, V u, V v) HWY_ATTR { return hn::Div(u, v); });
   }
 }
 
-void BinaryScalarImpl(BinaryOp op, const float* a, float b, float* y, int64_t n) {
+void BinaryScalarImpl(BinaryOp op, const float* a, float b, float* y, int64_t n, bool stream) {
   const V v = hn::Set(D(), b);
   switch (op) {
     case BinaryOp::kAdd:
-      return Map1(a, y, n, [v](D, V u) HWY_ATTR { return hn::Add(u, v); });
+      return Map1(a, y, n, stream, [v](D, V u) HWY_ATTR { return hn::Add(u, v); });
     case BinaryOp::kSub:
-      return Map1(a, y, n, [v](D, V u) HWY_ATTR { return hn::Sub(u, v); });
+      return Map1(a, y, n, stream, [v](D, V u) HWY_ATTR { return hn::Sub(u, v); });
     case BinaryOp::kMul:
-      return Map1(a, y, n, [v](D, V u) HWY_ATTR { return hn::Mul(u, v); });
+      return Map1(a, y, n, stream, [v](D, V u) HWY_ATTR { return hn::Mul(u, v); });
     case BinaryOp::kDiv:
-      return Map1(a, y, n, [v](D, V u) HWY_ATTR { return hn::Div(u, v); });
+      return Map1(a, y, n, stream, [v](D, V u) HWY_ATTR { return hn::Div(u, v); });
   }
 }
 
-void SiluMulImpl(const float* a, const float* b, float* y, int64_t n) {
-  Map2(a, b, y, n, [](D d, V u, V v) HWY_ATTR { return hn::Mul(hn::Mul(u, VecSigmoid(d, u)), v); });
+void SiluMulImpl(const float* a, const float* b, float* y, int64_t n, bool stream) {
+  Map2(a, b, y, n, stream, [](D d, V u, V v) HWY_ATTR { return hn::Mul(VecSilu(d, u), v); });
 }
 
 void SiluMulBackwardImpl(const float* a, const float* b, const float* dy, float* da, float* db,
                          int64_t n) {
-  Map2(a, dy, db, n,
-       [](D d, V u, V g) HWY_ATTR { return hn::Mul(g, hn::Mul(u, VecSigmoid(d, u))); });
-  Map2(a, dy, da, n, [](D d, V u, V g) HWY_ATTR { return hn::Mul(g, SiluSlope(d, u)); });
   const D d;
   const size_t lanes = hn::Lanes(d), count = static_cast<size_t>(n);
+  const auto gradients = [&](V u, V v, V g, V& du, V& dv) HWY_ATTR {
+    const V one = hn::Set(d, 1.0f), s = VecSigmoid(d, u);
+    dv = hn::Mul(g, hn::Mul(u, s));
+    du = hn::Mul(hn::Mul(g, v), hn::Mul(s, hn::MulAdd(u, hn::Sub(one, s), one)));
+  };
   size_t i = 0;
   for (; i + lanes <= count; i += lanes) {
-    hn::StoreU(hn::Mul(hn::LoadU(d, da + i), hn::LoadU(d, b + i)), d, da + i);
+    V du, dv;
+    gradients(hn::LoadU(d, a + i), hn::LoadU(d, b + i), hn::LoadU(d, dy + i), du, dv);
+    hn::StoreU(du, d, da + i);
+    hn::StoreU(dv, d, db + i);
   }
-  for (; i < count; ++i) da[i] *= b[i];
+  if (i < count) {
+    HWY_ALIGN float in[3][HWY_MAX_BYTES / 4] = {}, out[2][HWY_MAX_BYTES / 4];
+    for (size_t j = i; j < count; ++j) {
+      in[0][j - i] = a[j];
+      in[1][j - i] = b[j];
+      in[2][j - i] = dy[j];
+    }
+    V du, dv;
+    gradients(hn::Load(d, in[0]), hn::Load(d, in[1]), hn::Load(d, in[2]), du, dv);
+    hn::Store(du, d, out[0]);
+    hn::Store(dv, d, out[1]);
+    for (size_t j = i; j < count; ++j) {
+      da[j] = out[0][j - i];
+      db[j] = out[1][j - i];
+    }
+  }
 }
 
 void AddRowsImpl(const float* x, int64_t rows, int64_t columns, float* HWY_RESTRICT sums) {
@@ -262,23 +363,24 @@ HWY_EXPORT(SiluMulImpl);
 HWY_EXPORT(SiluMulBackwardImpl);
 HWY_EXPORT(AddRowsImpl);
 
-void UnaryCpu(UnaryOp op, const float* x, float* y, int64_t n) {
-  HWY_DYNAMIC_DISPATCH(UnaryImpl)(op, x, y, n);
+void UnaryCpu(UnaryOp op, const float* x, float* y, int64_t n, bool stream) {
+  HWY_DYNAMIC_DISPATCH(UnaryImpl)(op, x, y, n, stream);
 }
 void UnaryCpu(UnaryOp op, const double* x, double* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = UnaryValue(op, x[i]);
 }
-void UnaryBackwardCpu(UnaryOp op, const float* x, const float* dy, float* dx, int64_t n) {
-  HWY_DYNAMIC_DISPATCH(UnaryBackwardImpl)(op, x, dy, dx, n);
+void UnaryBackwardCpu(UnaryOp op, const float* x, const float* dy, float* dx, int64_t n,
+                      bool stream) {
+  HWY_DYNAMIC_DISPATCH(UnaryBackwardImpl)(op, x, dy, dx, n, stream);
 }
-void BinaryCpu(BinaryOp op, const float* a, const float* b, float* y, int64_t n) {
-  HWY_DYNAMIC_DISPATCH(BinaryImpl)(op, a, b, y, n);
+void BinaryCpu(BinaryOp op, const float* a, const float* b, float* y, int64_t n, bool stream) {
+  HWY_DYNAMIC_DISPATCH(BinaryImpl)(op, a, b, y, n, stream);
 }
-void BinaryScalarCpu(BinaryOp op, const float* a, float b, float* y, int64_t n) {
-  HWY_DYNAMIC_DISPATCH(BinaryScalarImpl)(op, a, b, y, n);
+void BinaryScalarCpu(BinaryOp op, const float* a, float b, float* y, int64_t n, bool stream) {
+  HWY_DYNAMIC_DISPATCH(BinaryScalarImpl)(op, a, b, y, n, stream);
 }
-void SiluMulCpu(const float* a, const float* b, float* y, int64_t n) {
-  HWY_DYNAMIC_DISPATCH(SiluMulImpl)(a, b, y, n);
+void SiluMulCpu(const float* a, const float* b, float* y, int64_t n, bool stream) {
+  HWY_DYNAMIC_DISPATCH(SiluMulImpl)(a, b, y, n, stream);
 }
 void SiluMulBackwardCpu(const float* a, const float* b, const float* dy, float* da, float* db,
                         int64_t n) {

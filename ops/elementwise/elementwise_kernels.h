@@ -27,16 +27,20 @@ UnaryOp UnaryOpOf(Activation activation);
 
 enum class BinaryOp { kAdd, kSub, kMul, kDiv };
 
-void UnaryCpu(UnaryOp op, const float* x, float* y, int64_t n);
+// `stream`: the output is written past the caches where it is aligned to a vector.
+void UnaryCpu(UnaryOp op, const float* x, float* y, int64_t n, bool stream = false);
 void UnaryCpu(UnaryOp op, const double* x, double* y, int64_t n);
 // dx = f'(x) dy
-void UnaryBackwardCpu(UnaryOp op, const float* x, const float* dy, float* dx, int64_t n);
+void UnaryBackwardCpu(UnaryOp op, const float* x, const float* dy, float* dx, int64_t n,
+                      bool stream = false);
 
-void BinaryCpu(BinaryOp op, const float* a, const float* b, float* y, int64_t n);
-void BinaryScalarCpu(BinaryOp op, const float* a, float b, float* y, int64_t n);
+void BinaryCpu(BinaryOp op, const float* a, const float* b, float* y, int64_t n,
+               bool stream = false);
+void BinaryScalarCpu(BinaryOp op, const float* a, float b, float* y, int64_t n,
+                     bool stream = false);
 
 // y = silu(a) b; da = dy b silu'(a), db = dy silu(a).
-void SiluMulCpu(const float* a, const float* b, float* y, int64_t n);
+void SiluMulCpu(const float* a, const float* b, float* y, int64_t n, bool stream = false);
 void SiluMulBackwardCpu(const float* a, const float* b, const float* dy, float* da, float* db,
                         int64_t n);
 

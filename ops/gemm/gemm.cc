@@ -6,6 +6,7 @@
 
 #include "ops/elementwise/elementwise_kernels.h"
 #include "ops/gemm/gemm_kernels.h"
+#include "ops/simd/convert.h"
 #include "tensor/base/parallel.h"
 #include "tensor/core/storage.h"
 #include "tensor/core/tensor.h"
@@ -20,8 +21,8 @@ using gemm_internal::PackArgs;
 using gemm_internal::Panels;
 using gemm_internal::TileArgs;
 
-// Of a part of k at most. Deep, so that sums are read and written seldom (at 256 a product of 1024
-// was 2 % slower); 768 and more leave too little of a 1 MiB cache.
+// Of a part of k at most. Deep, so that sums are read and written seldom; a task's columns, 256 of
+// them, are half of a 1 MiB cache at this depth.
 constexpr int64_t kDepth = 512;
 // Rows are packed kPackedBytes at once, and kDepthAtOnce of k.
 constexpr int64_t kPackedBytes = int64_t{8} << 20;
@@ -67,18 +68,6 @@ void Apply(Activation activation, DType dtype, const void* from, void* to, int64
     UnaryCpu(op, static_cast<const double*>(from), static_cast<double*>(to), n);
   } else {
     UnaryCpu(op, static_cast<const float*>(from), static_cast<float*>(to), n);
-  }
-}
-
-// f32 to bf16 or f16.
-void Round(const void* from, void* to, DType dtype, int64_t n) {
-  const float* x = static_cast<const float*>(from);
-  if (dtype == kBF16) {
-    BFloat16* y = static_cast<BFloat16*>(to);
-    for (int64_t i = 0; i < n; ++i) y[i] = BFloat16::FromFloat(x[i]);
-  } else {
-    Float16* y = static_cast<Float16*>(to);
-    for (int64_t i = 0; i < n; ++i) y[i] = Float16::FromFloat(x[i]);
   }
 }
 
@@ -433,15 +422,16 @@ void Product::Finish(Range m, Range n, const Sums& sums) const {
   if (g_.transposed_c || (!Narrow() && g_.activation == Activation::kNone)) return;
   for (int64_t r = m.begin; r < m.end; ++r) {
     char* from = sums.data + (r - m.begin) * sums.row_step * sum_size_;
+    const float* sums_row = reinterpret_cast<const float*>(from);
     const int64_t offset = (r * g_.N + n.begin) * size_;
     void* to = static_cast<char*>(g_.c) + offset;
     if (Narrow() && g_.pre != nullptr) {
-      Round(from, static_cast<char*>(g_.pre) + offset, g_.dtype, n.size());
+      Round(g_.dtype, sums_row, static_cast<char*>(g_.pre) + offset, n.size());
     }
     if (g_.activation != Activation::kNone) {
       Apply(g_.activation, g_.dtype, from, Narrow() ? from : to, n.size());
     }
-    if (Narrow()) Round(from, to, g_.dtype, n.size());
+    if (Narrow()) Round(g_.dtype, sums_row, to, n.size());
   }
 }
 

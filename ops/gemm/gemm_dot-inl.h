@@ -67,10 +67,10 @@ HWY_INLINE void DotTile(const S* a, const S* b, const DotArgs& args, int64_t r0,
   for (; i + lanes <= k; i += lanes) {
     Vector<T> column[kC];
 #pragma GCC unroll 4
-    for (int j = 0; j < kC; ++j) column[j] = LoadAs(d, b + j * k + i);
+    for (int j = 0; j < kC; ++j) column[j] = LoadWidened(d, b + j * k + i);
 #pragma GCC unroll 4
     for (int r = 0; r < kR; ++r) {
-      const auto x = LoadAs(d, a + r * k + i);
+      const auto x = LoadWidened(d, a + r * k + i);
 #pragma GCC unroll 4
       for (int j = 0; j < kC; ++j) sum[r][j] = hn::MulAdd(x, column[j], sum[r][j]);
     }
@@ -80,7 +80,7 @@ HWY_INLINE void DotTile(const S* a, const S* b, const DotArgs& args, int64_t r0,
   for (int r = 0; r < kR; ++r) StoreSums(sum[r], total[r]);
   for (; i < k; ++i) {
     for (int r = 0; r < kR; ++r) {
-      for (int j = 0; j < kC; ++j) total[r][j] += AsT(a[r * k + i]) * AsT(b[j * k + i]);
+      for (int j = 0; j < kC; ++j) total[r][j] += Widened(a[r * k + i]) * Widened(b[j * k + i]);
     }
   }
   T* c = static_cast<T*>(args.c) + r0 * args.c_row_step + (j0 - args.begin) * args.c_column_step;

@@ -39,9 +39,9 @@ void PackRuns(const PackArgs& args) {
       int64_t j = 0;
       for (; j < width && x + j <= last_vector; j += lanes) {
         hwy::Prefetch(x + kAhead * args.from.k_step + j);
-        hn::StoreU(LoadAs(d, x + j), d, to + j);
+        hn::StoreU(LoadWidened(d, x + j), d, to + j);
       }
-      for (; j < width; ++j) to[j] = AsT(x[j]);
+      for (; j < width; ++j) to[j] = Widened(x[j]);
     }
   }
 }
@@ -135,9 +135,9 @@ void PackColumns(const PackArgs& args) {
         for (int64_t j = 0; j < width; ++j) {
           int64_t i = 0;
           for (; i + lanes <= k; i += lanes) {
-            hn::StoreU(LoadAs(d, x + j * x_step + k0 + i), d, wide + j * kPart + i);
+            hn::StoreU(LoadWidened(d, x + j * x_step + k0 + i), d, wide + j * kPart + i);
           }
-          for (; i < k; ++i) wide[j * kPart + i] = AsT(x[j * x_step + k0 + i]);
+          for (; i < k; ++i) wide[j * kPart + i] = Widened(x[j * x_step + k0 + i]);
         }
         TransposePanel(wide, kPart, width, k, to + k0 * args.stride, args.stride);
       }

@@ -14,13 +14,15 @@
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "ops/gemm/gemm_kernels.h"
-#include "tensor/core/dtype.h"
+#include "ops/simd/convert-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace residual {
 namespace gemm_internal {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+using residual::HWY_NAMESPACE::LoadWidened;
+using residual::HWY_NAMESPACE::Widened;
 
 template <class T>
 using Tag = hn::ScalableTag<T>;
@@ -36,40 +38,6 @@ constexpr int kVectors = 2;
 // Few rows against columns that are not packed: with more columns to a row of b.
 constexpr int kUnpackedRows = HWY_TARGET <= HWY_AVX3 ? 6 : 3;
 constexpr int kUnpackedVectors = 4;
-
-// T from S.
-HWY_INLINE float AsT(float x) { return x; }
-HWY_INLINE double AsT(double x) { return x; }
-HWY_INLINE float AsT(BFloat16 x) { return x.ToFloat(); }
-HWY_INLINE float AsT(Float16 x) { return x.ToFloat(); }
-
-// Vectors of T from memory of S.
-template <class D>
-HWY_INLINE hn::Vec<D> LoadAs(D d, const float* p) {
-  return hn::LoadU(d, p);
-}
-template <class D>
-HWY_INLINE hn::Vec<D> LoadAs(D d, const double* p) {
-  return hn::LoadU(d, p);
-}
-template <class D>
-HWY_INLINE hn::Vec<D> LoadAs(D d, const BFloat16* p) {
-  const hn::Rebind<uint16_t, D> d16;
-  const hn::RebindToUnsigned<D> d32;
-  const auto bits = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(p));
-  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, bits)));
-}
-template <class D>
-HWY_INLINE hn::Vec<D> LoadAs(D d, const Float16* p) {
-#if HWY_TARGET <= HWY_AVX2
-  const hn::Rebind<hwy::float16_t, D> d16;
-  return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(p)));
-#else  // Highway's own conversion makes a number of an infinity
-  HWY_ALIGN float wide[HWY_MAX_BYTES / sizeof(float)];
-  for (size_t i = 0; i < hn::Lanes(d); ++i) wide[i] = p[i].ToFloat();
-  return hn::Load(d, wide);
-#endif
-}
 
 template <class T, class S, int kR, int kV>
 HWY_INLINE void Tile(const TileArgs& args) {
@@ -91,7 +59,7 @@ HWY_INLINE void Tile(const TileArgs& args) {
   for (int64_t k = args.k; k > 0; --k, a += a_stride, b += b_stride) {
     Vector<T> column[kV];
 #pragma GCC unroll 4
-    for (int v = 0; v < kV; ++v) column[v] = LoadAs(d, b + v * lanes);
+    for (int v = 0; v < kV; ++v) column[v] = LoadWidened(d, b + v * lanes);
 #pragma GCC unroll 16
     for (int r = 0; r < kR; ++r) {
       const auto x = hn::Set(d, a[r]);

@@ -16,39 +16,34 @@ namespace residual {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// e^x for x that is no NaN; 1.5 ulp. x = n ln 2 + r with |r| <= ln 2 / 2, and e^r by a polynomial
-// (Cephes). The power of two is applied in two halves, so subnormal results round once and
-// overflow gives infinity.
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE V FastExp(D d, V x) {
-  const hn::RebindToSigned<D> di;
-  // Beyond these bounds the result is 0 or infinity anyway; inside, n fits both halves.
-  x = hn::Min(hn::Max(x, hn::Set(d, -104.0f)), hn::Set(d, 89.0f));
-  const V n = hn::Round(hn::Mul(x, hn::Set(d, 1.44269504088896341f)));
-  V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
-  r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
-  V p = hn::Set(d, 1.9875691500e-4f);
-  p = hn::MulAdd(p, r, hn::Set(d, 1.3981999507e-3f));
-  p = hn::MulAdd(p, r, hn::Set(d, 8.3334519073e-3f));
-  p = hn::MulAdd(p, r, hn::Set(d, 4.1665795894e-2f));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.6666665459e-1f));
-  p = hn::MulAdd(p, r, hn::Set(d, 5.0000001201e-1f));
-  p = hn::Add(hn::MulAdd(p, hn::Mul(r, r), r), hn::Set(d, 1.0f));
-  const auto exponent = hn::ConvertTo(di, n);
-  const auto half = hn::ShiftRight<1>(exponent);
-  const auto bias = hn::Set(di, 127);
-  const V scale1 = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(half, bias)));
-  const V scale2 = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::Sub(exponent, half), bias)));
-  return hn::Mul(hn::Mul(p, scale1), scale2);
-}
-
-// e^x for x <= 0, where it needs half as many instructions: nothing overflows, and what would be
-// subnormal (x <= -87.3) is 0, as is e^NaN. 1.1 ulp. For exponentials of differences to a maximum.
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE V ExpOfNonPositive(D d, V x) {
+// e^x = f 2^k for |x| < 2^17: returns f, in [0.7, 2), and gives k in the low bits of `k`, above
+// which is rubbish: to be shifted left by 23 at least. x = (16 k + i) ln 2 / 16 + r, and e^r by a
+// polynomial: with 16 lanes, 2^(i/16) comes from a table in a register and the polynomial is of
+// degree 3 (Tang 1989). On a Zen 4, ExpOfNonPositive takes 12 cycles for 16 numbers with the table
+// and 15 without, VecExp 16 and 20.
+template <class D, class V = hn::Vec<D>, class VI = hn::Vec<hn::RebindToSigned<D>>>
+HWY_INLINE V ExpFraction(D d, V x, VI& k) {
   const hn::RebindToSigned<D> di;
   // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
   const V magic = hn::Set(d, 12582912.0f);
+#if HWY_TARGET <= HWY_AVX3
+  static_assert(hn::MaxLanes(D()) == 16, "the table is a whole register");
+  HWY_ALIGN static constexpr float kPowers[16] = {
+      1.0f,        1.04427378f, 1.09050773f, 1.13878863f, 1.18920712f, 1.24185781f,
+      1.29683955f, 1.35425555f, 1.41421356f, 1.47682615f, 1.54221083f, 1.61049033f,
+      1.68179283f, 1.75625216f, 1.83400809f, 1.91520656f};
+  const V shifted = hn::MulAdd(x, hn::Set(d, 23.0831206542234f), magic);
+  const V n = hn::Sub(shifted, magic);
+  V r = hn::NegMulAdd(n, hn::Set(d, 0.0433197021484375f), x);  // exact: 12 bits
+  r = hn::NegMulAdd(n, hn::Set(d, 1.99663656e-06f), r);
+  const VI bits = hn::BitCast(di, shifted);
+  const V power = hn::TableLookupLanes(hn::Load(d, kPowers),
+                                       hn::IndicesFromVec(d, hn::And(bits, hn::Set(di, 15))));
+  V p = hn::MulAdd(r, hn::Set(d, 0.166666667f), hn::Set(d, 0.5f));
+  p = hn::MulAdd(hn::Mul(r, r), p, r);
+  k = hn::ShiftRight<4>(bits);
+  return hn::MulAdd(power, p, power);
+#else  // (Cephes)
   const V shifted = hn::MulAdd(x, hn::Set(d, 1.44269504088896341f), magic);
   const V n = hn::Sub(shifted, magic);
   V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
@@ -59,10 +54,47 @@ HWY_INLINE V ExpOfNonPositive(D d, V x) {
   p = hn::MulAdd(p, r, hn::Set(d, 4.1665795894e-2f));
   p = hn::MulAdd(p, r, hn::Set(d, 1.6666665459e-1f));
   p = hn::MulAdd(p, r, hn::Set(d, 5.0000001201e-1f));
-  p = hn::Add(hn::MulAdd(p, hn::Mul(r, r), r), hn::Set(d, 1.0f));
-  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
-  const V y = hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
+  k = hn::BitCast(di, shifted);
+  return hn::Add(hn::MulAdd(p, hn::Mul(r, r), r), hn::Set(d, 1.0f));
+#endif
+}
+
+// e^x for x that is no NaN; 1.1 ulp. The power of two is applied in two halves, so subnormal
+// results round once and overflow gives infinity.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V FastExp(D d, V x) {
+  const hn::RebindToSigned<D> di;
+  // Beyond these bounds the result is 0 or infinity anyway; inside, the power fits both halves.
+  x = hn::Min(hn::Max(x, hn::Set(d, -104.0f)), hn::Set(d, 89.0f));
+  hn::Vec<hn::RebindToSigned<D>> k;
+  const V f = ExpFraction(d, x, k);
+  const auto exponent = hn::ShiftRight<23>(hn::ShiftLeft<23>(k));  // without the rubbish
+  const auto half = hn::ShiftRight<1>(exponent);
+  const auto bias = hn::Set(di, 127);
+  const V scale1 = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(half, bias)));
+  const V scale2 = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::Sub(exponent, half), bias)));
+  return hn::Mul(hn::Mul(f, scale1), scale2);
+}
+
+// e^x for x <= 0, where it needs fewer instructions: nothing overflows, and what would be subnormal
+// (x <= -87.3) is 0, as is e^NaN. 1.1 ulp. For exponentials of differences to a maximum.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V ExpOfNonPositive(D d, V x) {
+  const hn::RebindToSigned<D> di;
+  hn::Vec<hn::RebindToSigned<D>> k;
+  const V f = ExpFraction(d, x, k);
+  const V y = hn::BitCast(d, hn::Add(hn::BitCast(di, f), hn::ShiftLeft<23>(k)));
   return hn::IfThenElseZero(hn::Gt(x, hn::Set(d, -87.3f)), y);
+}
+
+// 1 + e^-x for x that is no NaN; infinity for x < -88.3.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V OnePlusExpOfNegative(D d, V x) {
+  const hn::RebindToSigned<D> di;
+  hn::Vec<hn::RebindToSigned<D>> k;
+  const V f = ExpFraction(d, hn::Neg(hn::Min(x, hn::Set(d, 87.0f))), k);
+  const V e = hn::BitCast(d, hn::Add(hn::BitCast(di, f), hn::ShiftLeft<23>(k)));
+  return hn::IfThenElse(hn::Lt(x, hn::Set(d, -88.3f)), hn::Inf(d), hn::Add(hn::Set(d, 1.0f), e));
 }
 
 template <class D, class V = hn::Vec<D>>
@@ -70,11 +102,18 @@ HWY_INLINE V VecExp(D d, V x) {
   return hn::IfThenElse(hn::IsNaN(x), x, FastExp(d, x));
 }
 
-// 1 / (1 + e^-x).
+// 1 / (1 + e^-x); 3.3 ulp.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V VecSigmoid(D d, V x) {
-  const V one = hn::Set(d, 1.0f);
-  return hn::Div(one, hn::Add(one, VecExp(d, hn::Neg(x))));
+  const V y = hn::Div(hn::Set(d, 1.0f), OnePlusExpOfNegative(d, x));
+  return hn::IfThenElse(hn::IsNaN(x), x, y);
+}
+
+// x / (1 + e^-x); 3.3 ulp. (By a reciprocal and a step of Newton's instead of the division: 18
+// cycles for 16 numbers on a Zen 4 instead of 15.)
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V VecSilu(D d, V x) {
+  return hn::Div(x, OnePlusExpOfNegative(d, x));
 }
 
 // tanh x; 2 ulp. Small arguments by an odd polynomial, others by exp.
