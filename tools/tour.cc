@@ -110,13 +110,16 @@ absl::StatusOr<Trained> TrainModel(const CommandLine& cli, const Flags& flags, c
   config.n_heads = flags.n_heads;
   config.d_head = flags.d_model / flags.n_heads;
   config.positions = Positions::kSinusoidalOnQK;
+  // Half the usual: the first heads to learn a pattern are then well ahead, so fewer share it.
+  config.init_scale = 0.01;
   Trained trained;
   trained.model = BuildTransformer(config);
   Initialize(*trained.model, cli.seed());
   trained.study.parameters = CountParameters(*trained.model);
 
   TrainConfig train;
-  train.optimizer.kind = OptimizerKind::kAdam;
+  train.optimizer.kind = OptimizerKind::kAdamW;
+  train.optimizer.weight_decay = 0.1;
   train.schedule.lr = flags.learning_rate;
   train.schedule.warmup_steps = 50;
   train.batch_size = flags.batch_size;

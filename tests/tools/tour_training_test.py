@@ -14,7 +14,8 @@ class TourTrainingTest(unittest.TestCase):
         done = tools.run("tour", "--out=" + out, "--json")
         self.assertEqual(done.code, 0, done.err)
         got = done.json()
-        print("seconds", got["seconds"], "steps", got["two_layer"]["steps"])
+        print(got["seconds"], "seconds,", got["two_layer"]["steps"], "steps, induction",
+              got["two_layer"]["best_induction"], "ablation", got["ablation"])
         self.assertGreaterEqual(got["two_layer"]["best_induction"], 0.5)
         self.assertLess(got["one_layer"]["best_induction"], 0.15)
         self.assertTrue(all(layer == 1 for layer, _ in got["induction_heads"]))
