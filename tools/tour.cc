@@ -33,6 +33,8 @@ struct Flags {
   int64_t max_steps = 2400, measure_every = 20;
 };
 
+constexpr double kWeightDecay = 0.1;
+
 double Seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
@@ -119,7 +121,7 @@ absl::StatusOr<Trained> TrainModel(const CommandLine& cli, const Flags& flags, c
 
   TrainConfig train;
   train.optimizer.kind = OptimizerKind::kAdamW;
-  train.optimizer.weight_decay = 0.1;
+  train.optimizer.weight_decay = kWeightDecay;
   train.schedule.lr = flags.learning_rate;
   train.schedule.warmup_steps = 50;
   train.batch_size = flags.batch_size;
@@ -197,6 +199,7 @@ absl::Status Tour(const CommandLine& cli, const Flags& flags, const std::string&
   setup.context = flags.context;
   setup.batch_size = flags.batch_size;
   setup.learning_rate = flags.learning_rate;
+  setup.weight_decay = kWeightDecay;
   setup.repeat = flags.repeat;
   setup.seed = cli.seed();
   if (!cli.json()) {
@@ -261,6 +264,6 @@ int main(int argc, char** argv) {
   cli.Int("max_steps", &flags.max_steps, 1, 1000000,
           "steps at most; training ends before when the induction score no longer rises");
   cli.Int("measure_every", &flags.measure_every, 1, 1000000, "steps between measurements");
-  cli.Number("learning_rate", &flags.learning_rate, 1e-8, 1, "of Adam");
+  cli.Number("learning_rate", &flags.learning_rate, 1e-8, 1, "of AdamW");
   return cli.Run(argc, argv, [&] { return residual::Tour(cli, flags, argv[0]); });
 }

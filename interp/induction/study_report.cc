@@ -520,8 +520,9 @@ void MethodSection(const InductionStudy& study, Report& report) {
            "and keys are made of (not to the stream, as in Elhage et al.); " +
            Thousands(study.two_layer.parameters) + " and " + Thousands(study.one_layer.parameters) +
            " parameters.",
-       Html("Training: Adam, learning rate ") + absl::StrCat(setup.learning_rate) +
-           ", batches of " + absl::StrCat(setup.batch_size) + " windows; " +
+       Html("Training: AdamW, learning rate ") + absl::StrCat(setup.learning_rate) +
+           ", weight decay " + absl::StrCat(setup.weight_decay) + ", batches of " +
+           absl::StrCat(setup.batch_size) + " windows; " +
            Thousands(study.two_layer.points.back().step) + " steps, " +
            Millions(study.two_layer.points.back().tokens) +
            " tokens, for each model. Training ends "

@@ -18,7 +18,7 @@ struct StudySetup {
   int64_t text_bytes = 0, text_tokens = 0;
   std::string tokenizer;  // "byte-pair encoding, 512 tokens"
   int64_t d_model = 0, n_heads = 0, context = 0, batch_size = 0;
-  double learning_rate = 0, repeat = 0;
+  double learning_rate = 0, weight_decay = 0, repeat = 0;
   uint64_t seed = 0;
 };
 
