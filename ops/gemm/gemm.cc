@@ -7,6 +7,7 @@
 #include "ops/elementwise/elementwise_kernels.h"
 #include "ops/gemm/gemm_kernels.h"
 #include "ops/simd/convert.h"
+#include "tensor/base/check.h"
 #include "tensor/base/parallel.h"
 #include "tensor/core/storage.h"
 #include "tensor/core/tensor.h"
@@ -19,6 +20,7 @@ using gemm_internal::GemmKernels;
 using gemm_internal::Operand;
 using gemm_internal::PackArgs;
 using gemm_internal::Panels;
+using gemm_internal::Readers;
 using gemm_internal::TileArgs;
 
 // Of a part of k at most. Deep, so that sums are read and written seldom; a task's columns, 256 of
@@ -91,8 +93,12 @@ class Product {
   Product(const GemmArgs& args, const GemmKernels& kernels)
       : g_(args),
         kernels_(kernels),
-        size_(SizeOf(args.dtype)),
+        a_size_(args.f32_a ? 4 : SizeOf(args.dtype)),
+        b_size_(args.f32_b ? 4 : SizeOf(args.dtype)),
+        c_size_(args.f32_c ? 4 : SizeOf(args.dtype)),
         sum_size_(args.dtype == kF64 ? 8 : 4),
+        read_a_(args.f32_a ? kernels.rounded : kernels.own),
+        read_b_(args.f32_b ? kernels.rounded : kernels.own),
         a_{args.a, args.transpose_a ? 1 : args.K, args.transpose_a ? args.M : 1, args.M * args.K},
         b_{args.b, args.transpose_b ? args.K : 1, args.transpose_b ? 1 : args.N, args.K * args.N},
         depth_(EqualParts(args.K, kDepth, kernels.packed_k)),
@@ -120,10 +126,18 @@ class Product {
     StorageRef scratch;
   };
 
-  bool Narrow() const { return sum_size_ != size_; }
+  bool Narrow() const { return sum_size_ != c_size_; }
   int64_t Packed(int64_t k) const { return (k + kernels_.packed_k - 1) / kernels_.packed_k; }
-  PackArgs Packing(const Operand& from, int64_t x, int64_t k, const Panels& panels, void* to,
-                   int64_t stride, int64_t panel_step) const;
+  static PackArgs Packing(const Operand& from, int64_t size, int64_t x, int64_t k,
+                          const Panels& panels, void* to, int64_t stride, int64_t panel_step);
+  PackArgs PackingA(int64_t x, int64_t k, const Panels& panels, void* to, int64_t stride,
+                    int64_t panel_step) const {
+    return Packing(a_, a_size_, x, k, panels, to, stride, panel_step);
+  }
+  PackArgs PackingB(int64_t x, int64_t k, const Panels& panels, void* to, int64_t stride,
+                    int64_t panel_step) const {
+    return Packing(b_, b_size_, x, k, panels, to, stride, panel_step);
+  }
   const void* Bias(int64_t m, int64_t n) const {
     if (g_.bias == nullptr) return nullptr;
     return static_cast<const char*>(g_.bias) + (g_.transposed_c ? m : n) * sum_size_;
@@ -138,18 +152,19 @@ class Product {
 
   const GemmArgs& g_;
   const GemmKernels& kernels_;
-  const int64_t size_, sum_size_;
+  const int64_t a_size_, b_size_, c_size_, sum_size_;
+  const Readers &read_a_, &read_b_;
   const Operand a_, b_;
   const int64_t depth_;            // of a part of k
   const int64_t a_step_, b_step_;  // from panel to panel, in packed elements
 };
 
-PackArgs Product::Packing(const Operand& from, int64_t x, int64_t k, const Panels& panels, void* to,
-                          int64_t stride, int64_t panel_step) const {
+PackArgs Product::Packing(const Operand& from, int64_t size, int64_t x, int64_t k,
+                          const Panels& panels, void* to, int64_t stride, int64_t panel_step) {
   const int64_t offset = x * from.x_step + k * from.k_step;
   PackArgs args;
   args.from = from;
-  args.from.data = static_cast<const char*>(from.data) + offset * size_;
+  args.from.data = static_cast<const char*>(from.data) + offset * size;
   args.from.elements -= offset;
   args.panels = panels;
   args.begin = 0;
@@ -169,7 +184,7 @@ Product::Sums Product::SumsOf(Range m, Range n) const {
   }
   char* c = static_cast<char*>(g_.pre != nullptr ? g_.pre : g_.c);
   const int64_t row_step = g_.transposed_c ? 1 : g_.N, column_step = g_.transposed_c ? g_.M : 1;
-  return {c + (m.begin * row_step + n.begin * column_step) * size_, row_step, column_step,
+  return {c + (m.begin * row_step + n.begin * column_step) * c_size_, row_step, column_step,
           StorageRef()};
 }
 
@@ -189,8 +204,9 @@ Product::Sums Product::SumsOf(Range m, Range n) const {
 // are, took 3 % of a product of 1024 instead of 2: they came back from the last cache.
 void Product::Blocked() const {
   const int64_t k_at_once = std::min(g_.K, kDepthAtOnce / depth_ * depth_);
-  const int64_t m_at_once = EqualParts(
-      g_.M, std::max<int64_t>(kernels_.rows, kPackedBytes / (k_at_once * size_)), kernels_.rows);
+  const int64_t row_bytes = k_at_once * kernels_.packed_bytes / kernels_.packed_k;
+  const int64_t m_at_once =
+      EqualParts(g_.M, std::max<int64_t>(kernels_.rows, kPackedBytes / row_bytes), kernels_.rows);
   const int64_t panels = NumChunks(std::min(m_at_once, g_.M), kernels_.rows);
   const StorageRef a =
       AllocateHost(NumChunks(k_at_once, depth_) * panels * a_step_ * kernels_.packed_bytes);
@@ -213,7 +229,7 @@ void Product::Blocked() const {
 
 void Product::PackRows(const Block& block) const {
   const PackArgs all =
-      Packing(a_, block.m.begin, block.k.begin, block.rows, nullptr, kernels_.row_stride, a_step_);
+      PackingA(block.m.begin, block.k.begin, block.rows, nullptr, kernels_.row_stride, a_step_);
   // Rows that lie side by side are packed several panels at once, see PackRuns.
   const int64_t grain =
       std::max<int64_t>(a_.x_step == 1 ? 4 : 1, kPackGrain / (kernels_.rows * block.k.size()));
@@ -225,7 +241,7 @@ void Product::PackRows(const Block& block) const {
       args.k0 = k;
       args.k = std::min(depth_, block.k.size() - k);
       args.to = block.a + (part * all.end + begin) * a_step_ * kernels_.packed_bytes;
-      kernels_.pack(args);
+      read_a_.pack(args);
     }
   });
 }
@@ -271,7 +287,7 @@ void Product::Task(const Block& block, Range row_panels, Range n, char* packed_b
   } else {
     sums = SumsOf(m, n);
   }
-  PackArgs pack = Packing(b_, n.begin, block.k.begin, columns, packed_b, kernels_.columns, b_step_);
+  PackArgs pack = PackingB(n.begin, block.k.begin, columns, packed_b, kernels_.columns, b_step_);
   TileArgs tile;
   tile.a_stride = kernels_.row_stride;
   tile.b_stride = kernels_.columns;
@@ -281,7 +297,7 @@ void Product::Task(const Block& block, Range row_panels, Range n, char* packed_b
   for (int64_t k = 0, part = 0; k < block.k.size(); k += depth_, ++part) {
     pack.k0 = k;
     pack.k = std::min(depth_, block.k.size() - k);
-    kernels_.pack(pack);
+    read_b_.pack(pack);
     tile.k = Packed(pack.k);
     tile.add = block.k.begin + k > 0;
     for (int64_t i = row_panels.begin; i < row_panels.end; ++i) {
@@ -318,15 +334,15 @@ void Product::FewRows() const {
   rows.panels = {g_.M, g_.M / count, g_.M % count};
   rows.stride = kernels_.row_stride;
   rows.panel_step = Packed(g_.K) * rows.stride;
-  if (g_.M == 1 && !Narrow()) {  // lies as it should
+  if (g_.M == 1 && !g_.f32_a && kernels_.packed_bytes == a_size_) {  // lies as it should
     rows.data = static_cast<const char*>(g_.a);
     rows.stride = 1;
   } else {
     rows.packed = AllocateHost(count * rows.panel_step * kernels_.packed_bytes);
     rows.data = Data(rows.packed);
-    PackArgs args = Packing(a_, 0, 0, rows.panels, Data(rows.packed), rows.stride, rows.panel_step);
+    PackArgs args = PackingA(0, 0, rows.panels, Data(rows.packed), rows.stride, rows.panel_step);
     args.k = g_.K;
-    kernels_.pack(args);
+    read_a_.pack(args);
   }
   const int64_t widest = kernels_.unpacked_columns;
   const double work = static_cast<double>(g_.M) * g_.K;
@@ -368,14 +384,14 @@ void Product::Columns(const Rows& rows, Range n) const {
     const int64_t step = rows.panels.Count() == 1 ? whole : kernels_.unpacked_columns;
     for (int64_t j = 0; j < whole; j += step) {
       tile.columns = std::min(step, whole - j);
-      tile.b = static_cast<const char*>(b_.data) + (k * g_.N + n.begin + j) * size_;
-      all_rows(j, kernels_.tile_unpacked);
+      tile.b = static_cast<const char*>(b_.data) + (k * g_.N + n.begin + j) * b_size_;
+      all_rows(j, read_b_.tile_unpacked);
     }
     if (rest > 0) {  // less than a vector: not to be read past its end
-      PackArgs args = Packing(b_, n.begin + whole, k, {rest, kernels_.columns, 0}, Data(packed),
-                              kernels_.columns, 0);
+      PackArgs args = PackingB(n.begin + whole, k, {rest, kernels_.columns, 0}, Data(packed),
+                               kernels_.columns, 0);
       args.k = depth;
-      kernels_.pack(args);
+      read_b_.pack(args);
       tile.k = Packed(depth);
       tile.b = args.to;
       tile.b_stride = kernels_.columns;
@@ -391,11 +407,16 @@ void Product::Columns(const Rows& rows, Range n) const {
 void Product::Dots() const {
   DotArgs all;
   all.a = g_.a;
-  StorageRef copy;
+  StorageRef copy, rounded;
   if (g_.transpose_a && g_.M > 1) {
-    copy = AllocateHost(g_.M * g_.K * size_);
-    CopyTransposed(g_.a, g_.K, g_.M, size_, Data(copy));
+    copy = AllocateHost(g_.M * g_.K * a_size_);
+    CopyTransposed(g_.a, g_.K, g_.M, a_size_, Data(copy));
     all.a = Data(copy);
+  }
+  if (g_.f32_a) {
+    rounded = AllocateHost(g_.M * g_.K * SizeOf(g_.dtype));
+    Round(g_.dtype, static_cast<const float*>(all.a), Data(rounded), g_.M * g_.K);
+    all.a = Data(rounded);
   }
   all.b = g_.b;
   all.rows = g_.M;
@@ -412,7 +433,7 @@ void Product::Dots() const {
     args.c_row_step = sums.row_step;
     args.c_column_step = sums.column_step;
     args.bias = Bias(0, begin);
-    kernels_.dot(args);
+    read_b_.dot(args);
     Finish({0, g_.M}, {begin, end}, sums);
   });
 }
@@ -423,7 +444,7 @@ void Product::Finish(Range m, Range n, const Sums& sums) const {
   for (int64_t r = m.begin; r < m.end; ++r) {
     char* from = sums.data + (r - m.begin) * sums.row_step * sum_size_;
     const float* sums_row = reinterpret_cast<const float*>(from);
-    const int64_t offset = (r * g_.N + n.begin) * size_;
+    const int64_t offset = (r * g_.N + n.begin) * c_size_;
     void* to = static_cast<char*>(g_.c) + offset;
     if (Narrow() && g_.pre != nullptr) {
       Round(g_.dtype, sums_row, static_cast<char*>(g_.pre) + offset, n.size());
@@ -440,8 +461,8 @@ double Value(double x) { return x; }
 float Value(BFloat16 x) { return x.ToFloat(); }
 float Value(Float16 x) { return x.ToFloat(); }
 
-// A few products, as the sum is written.
-template <class T, class Sum>
+// A few products, as the sum is written. T: of the operands, C: of the result.
+template <class T, class Sum, class C = T>
 void Tiny(const GemmArgs& g) {
   const int64_t a_row = g.transpose_a ? 1 : g.K, a_k = g.transpose_a ? g.M : 1;
   const int64_t b_column = g.transpose_b ? g.K : 1, b_k = g.transpose_b ? 1 : g.N;
@@ -461,7 +482,7 @@ void Tiny(const GemmArgs& g) {
       }
       const auto store = [&](void* to) {
         for (int64_t j = 0; j < n; ++j) {
-          static_cast<T*>(to)[r * g.N + j0 + j] = FromDouble<T>(sums[j]);
+          static_cast<C*>(to)[r * g.N + j0 + j] = FromDouble<C>(sums[j]);
         }
       };
       if (g.pre != nullptr) store(g.pre);
@@ -473,12 +494,26 @@ void Tiny(const GemmArgs& g) {
   }
 }
 
+// Some products of bf16, of operands that may be f32.
+void TinyRounded(GemmArgs g) {
+  BFloat16 a[static_cast<int>(kTiny)], b[static_cast<int>(kTiny)];  // K = 0, or both have kTiny
+  if (g.f32_a && g.K > 0) {
+    Round(kBF16, static_cast<const float*>(g.a), a, g.M * g.K);
+    g.a = a;
+  }
+  if (g.f32_b && g.K > 0) {
+    Round(kBF16, static_cast<const float*>(g.b), b, g.K * g.N);
+    g.b = b;
+  }
+  return g.f32_c ? Tiny<BFloat16, float, float>(g) : Tiny<BFloat16, float>(g);
+}
+
 void RunTiny(const GemmArgs& g) {
   switch (g.dtype) {
     case DType::kF64:
       return Tiny<double, double>(g);
     case DType::kBF16:
-      return Tiny<BFloat16, float>(g);
+      return TinyRounded(g);
     case DType::kF16:
       return Tiny<Float16, float>(g);
     default:
@@ -511,6 +546,7 @@ void Run(const GemmArgs& g, const GemmKernels& kernels) {
 }  // namespace
 
 void Gemm(const GemmArgs& g) {
+  RESIDUAL_CHECK(g.dtype == kBF16 || !(g.f32_a || g.f32_b || g.f32_c)) << Name(g.dtype);
   if (g.M == 0 || g.N == 0) return;
   if (static_cast<double>(g.M) * g.N * g.K <= kTiny) return RunTiny(g);
   const bool narrow = g.dtype == kBF16 || g.dtype == kF16;

@@ -12,7 +12,10 @@ namespace residual {
 
 // c[M, N] = act(op(a) op(b) + bias). a is [M, K] row-major, or [K, M] if transpose_a; b is [K, N],
 // or [N, K] if transpose_b; c is row-major. All of `dtype`, but bias [N] (or null), which is f64
-// for f64 and else f32. `pre`, if not null, gets what the activation is applied to.
+// for f64 and else f32. `pre`, if not null, gets what the activation is applied to, like c.
+//
+// If `dtype` is bf16, a and b may each be f32 instead, and are then rounded to bf16 as they are
+// read, and c and `pre` may be f32, and are then not rounded.
 struct GemmArgs {
   DType dtype;
   const void* a;
@@ -23,6 +26,7 @@ struct GemmArgs {
   int64_t M, N, K;
   bool transpose_a, transpose_b;
   Activation activation;
+  bool f32_a = false, f32_b = false, f32_c = false;
   // Set by Gemm alone: c and pre are [N, M], the bias is [M].
   bool transposed_c = false;
 };

@@ -2,7 +2,9 @@
 // as fast as f32. Highway 1.0.3 has no target with it, hence intrinsics and a choice at run time.
 // It takes denormal numbers as zero and rounds to nearest even.
 //
-// A packed element is a pair: two neighbouring k of one row or column.
+// A packed element is a pair: two neighbouring k of one row or column. What is read from where it
+// lies is bf16, or f32 that the processor rounds on the way: every reader is a template on which,
+// S.
 
 #include "ops/gemm/gemm_kernels.h"
 
@@ -14,6 +16,7 @@
 
 #include "hwy/cache_control.h"
 #include "hwy/targets.h"
+#include "tensor/core/dtype.h"
 
 // g++ 12 takes the undefined vectors inside its own intrinsics for an error of ours.
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -38,12 +41,45 @@ RESIDUAL_BF16_INLINE __mmask16 First(int64_t n) {
   return static_cast<__mmask16>(n >= kLanes ? 0xffff : (1u << n) - 1);
 }
 
-// Sixteen columns of two rows of bf16 as pairs. Without `odd` the second row is zero.
+// Sixteen columns of two rows as pairs. Without `odd` the second row is zero.
+RESIDUAL_BF16_INLINE __m512i Pairs(const float* even, const float* odd, __mmask16 columns) {
+  const __m512 low = _mm512_maskz_loadu_ps(columns, even);
+  const __m512 high = odd == nullptr ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(columns, odd);
+  const __m512i interleaved =
+      _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                       21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_permutexvar_epi16(interleaved,
+                                  reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+}
 RESIDUAL_BF16_INLINE __m512i Pairs(const uint16_t* even, const uint16_t* odd, __mmask16 columns) {
   const __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(columns, even));
   if (odd == nullptr) return low;
   const __m512i high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(columns, odd));
   return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+}
+
+// Sixteen pairs along k, of which the first `n` elements are there.
+RESIDUAL_BF16_INLINE __m512i PairsAlong(const uint16_t* x, int64_t n) {
+  const __mmask32 mask = n >= 2 * kLanes ? ~__mmask32{0} : static_cast<__mmask32>((1u << n) - 1);
+  return _mm512_maskz_loadu_epi16(mask, x);
+}
+RESIDUAL_BF16_INLINE __m512i PairsAlong(const float* x, int64_t n) {
+  const __m512 low = _mm512_maskz_loadu_ps(First(n), x);
+  const __m512 high = _mm512_maskz_loadu_ps(n > kLanes ? First(n - kLanes) : 0, x + kLanes);
+  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+}
+
+// Four pairs along k, and what is left of them.
+RESIDUAL_BF16_INLINE __m128i FourPairs(const uint16_t* x) {
+  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(x));
+}
+RESIDUAL_BF16_INLINE __m128i FourPairs(const float* x) {
+  return reinterpret_cast<__m128i>(_mm256_cvtneps_pbh(_mm256_loadu_ps(x)));
+}
+uint32_t Pair(const uint16_t* x, bool two) { return x[0] | (two ? uint32_t{x[1]} << 16 : 0); }
+uint32_t Pair(const float* x, bool two) {
+  return BFloat16::FromFloat(x[0]).bits |
+         (two ? uint32_t{BFloat16::FromFloat(x[1]).bits} << 16 : 0);
 }
 
 // c (+)= sum, with the bias where nothing was there before.
@@ -65,7 +101,7 @@ RESIDUAL_BF16_INLINE void Store(const TileArgs& args, const __m512 (&sum)[kR][kV
 }
 
 // b packed, or as it lies.
-template <int kR, int kV, bool kPacked>
+template <class S, int kR, int kV, bool kPacked>
 RESIDUAL_BF16_INLINE void Tile(const TileArgs& args) {
   const uint32_t* a = static_cast<const uint32_t*>(args.a);
   const float* c = static_cast<const float*>(args.c);
@@ -79,7 +115,7 @@ RESIDUAL_BF16_INLINE void Tile(const TileArgs& args) {
     for (int v = 0; v < kV; ++v) sum[r][v] = _mm512_setzero_ps();
   }
   const uint32_t* packed = static_cast<const uint32_t*>(args.b);
-  const uint16_t* rows = static_cast<const uint16_t*>(args.b);
+  const S* rows = static_cast<const S*>(args.b);
   const int64_t pairs = kPacked ? args.k : (args.k + 1) / 2;
   for (int64_t i = 0; i < pairs; ++i, a += args.a_stride) {
     __m512i column[kV];
@@ -88,7 +124,7 @@ RESIDUAL_BF16_INLINE void Tile(const TileArgs& args) {
       if constexpr (kPacked) {
         column[v] = _mm512_loadu_si512(packed + v * kLanes);
       } else {
-        const uint16_t* odd = 2 * i + 1 < args.k ? rows + args.b_stride + v * kLanes : nullptr;
+        const S* odd = 2 * i + 1 < args.k ? rows + args.b_stride + v * kLanes : nullptr;
         column[v] = Pairs(rows + v * kLanes, odd, 0xffff);
       }
     }
@@ -107,25 +143,25 @@ RESIDUAL_BF16_INLINE void Tile(const TileArgs& args) {
 template <int kR>
 RESIDUAL_BF16 void PackedTileOf(const TileArgs& args) {
   if (args.columns > kLanes) {
-    Tile<kR, kVectors, true>(args);
+    Tile<uint16_t, kR, kVectors, true>(args);
   } else {
-    Tile<kR, 1, true>(args);
+    Tile<uint16_t, kR, 1, true>(args);
   }
 }
 
-template <int kR>
+template <class S, int kR>
 RESIDUAL_BF16 void UnpackedTilesOf(const TileArgs& args) {
   TileArgs tile = args;
   for (int64_t j = 0; j < args.columns; j += tile.columns) {
-    tile.b = static_cast<const uint16_t*>(args.b) + j;
+    tile.b = static_cast<const S*>(args.b) + j;
     tile.c = static_cast<float*>(args.c) + j;
     if (args.bias != nullptr) tile.bias = static_cast<const float*>(args.bias) + j;
     if (args.columns - j >= kUnpackedVectors * kLanes) {
       tile.columns = kUnpackedVectors * kLanes;
-      Tile<kR, kUnpackedVectors, false>(tile);
+      Tile<S, kR, kUnpackedVectors, false>(tile);
     } else {
       tile.columns = kLanes;
-      Tile<kR, 1, false>(tile);
+      Tile<S, kR, 1, false>(tile);
     }
   }
 }
@@ -138,22 +174,23 @@ void PackedTile(const TileArgs& args) {
   PackedTileOf<kR>(args);
 }
 
-template <int kR = 1>
+template <class S, int kR = 1>
 void UnpackedTiles(const TileArgs& args) {
   if constexpr (kR < kUnpackedRows) {
-    if (args.rows != kR) return UnpackedTiles<kR + 1>(args);
+    if (args.rows != kR) return UnpackedTiles<S, kR + 1>(args);
   }
-  UnpackedTilesOf<kR>(args);
+  UnpackedTilesOf<S, kR>(args);
 }
 
 // x together: two rows of k at a time, all panels of them.
+template <class S>
 RESIDUAL_BF16 void PackRuns(const PackArgs& args) {
-  const uint16_t* from = static_cast<const uint16_t*>(args.from.data) + args.k0 * args.from.k_step;
+  const S* from = static_cast<const S*>(args.from.data) + args.k0 * args.from.k_step;
   const int64_t step = args.from.k_step;
   for (int64_t i = 0; i < args.k; i += 2, from += 2 * step) {
     uint32_t* to = static_cast<uint32_t*>(args.to) + i / 2 * args.stride;
     for (int64_t p = args.begin; p < args.end; ++p, to += args.panel_step) {
-      const uint16_t* x = from + args.panels.Begin(p);
+      const S* x = from + args.panels.Begin(p);
       const int64_t width = args.panels.Width(p);
       for (int64_t j = 0; j < width; j += kLanes) {
         hwy::Prefetch(x + 4 * step + j);
@@ -166,25 +203,24 @@ RESIDUAL_BF16 void PackRuns(const PackArgs& args) {
 }
 
 // Four pairs of each of sixteen rows: one 128-bit block of each, then transposed within blocks.
-RESIDUAL_BF16_INLINE __m512i Blocks(const uint16_t* const* rows, int64_t i) {
-  const auto load = [i](const uint16_t* row) RESIDUAL_BF16 {
-    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + i));
-  };
-  __m512i blocks = _mm512_castsi128_si512(load(rows[0]));
-  blocks = _mm512_inserti32x4(blocks, load(rows[4]), 1);
-  blocks = _mm512_inserti32x4(blocks, load(rows[8]), 2);
-  return _mm512_inserti32x4(blocks, load(rows[12]), 3);
+template <class S>
+RESIDUAL_BF16_INLINE __m512i Blocks(const S* const* rows, int64_t i) {
+  __m512i blocks = _mm512_castsi128_si512(FourPairs(rows[0] + i));
+  blocks = _mm512_inserti32x4(blocks, FourPairs(rows[4] + i), 1);
+  blocks = _mm512_inserti32x4(blocks, FourPairs(rows[8] + i), 2);
+  return _mm512_inserti32x4(blocks, FourPairs(rows[12] + i), 3);
 }
 
 // k together: the panel's pairs are transposed in registers. Rows beyond its width are the last one
 // again.
+template <class S>
 RESIDUAL_BF16 void PackColumns(const PackArgs& args) {
-  const uint16_t* from = static_cast<const uint16_t*>(args.from.data) + args.k0;
+  const S* from = static_cast<const S*>(args.from.data) + args.k0;
   uint32_t* to = static_cast<uint32_t*>(args.to);
   for (int64_t p = args.begin; p < args.end; ++p, to += args.panel_step) {
     const int64_t begin = args.panels.Begin(p), width = args.panels.Width(p);
     for (int64_t x0 = 0; x0 < width; x0 += kLanes) {
-      const uint16_t* rows[kLanes];
+      const S* rows[kLanes];
       for (int64_t x = 0; x < kLanes; ++x) {
         rows[x] = from + (begin + (x0 + x < width ? x0 + x : width - 1)) * args.from.x_step;
       }
@@ -203,18 +239,19 @@ RESIDUAL_BF16 void PackColumns(const PackArgs& args) {
       }
       for (; i < args.k; i += 2, out += args.stride) {
         for (int64_t x = 0; x < kLanes; ++x) {
-          out[x] = rows[x][i] | (i + 1 < args.k ? uint32_t{rows[x][i + 1]} << 16 : 0);
+          out[x] = Pair(rows[x] + i, i + 1 < args.k);
         }
       }
     }
   }
 }
 
+template <class S>
 void Pack(const PackArgs& args) {
   if (args.from.x_step == 1) {
-    PackRuns(args);
+    PackRuns<S>(args);
   } else {
-    PackColumns(args);
+    PackColumns<S>(args);
   }
 }
 
@@ -231,11 +268,11 @@ RESIDUAL_BF16_INLINE __m128 Sums(__m512 a, __m512 b, __m512 c, __m512 d) {
 }
 
 // kR x kC dot products side by side, kC 4 or 1.
-template <int kR, int kC>
+template <class S, int kR, int kC>
 RESIDUAL_BF16_INLINE void DotTile(const DotArgs& args, int64_t r0, int64_t j0) {
   const int64_t k = args.k;
   const uint16_t* a = static_cast<const uint16_t*>(args.a) + r0 * k;
-  const uint16_t* b = static_cast<const uint16_t*>(args.b) + j0 * k;
+  const S* b = static_cast<const S*>(args.b) + j0 * k;
   __m512 sum[kR][kC];
 #pragma GCC unroll 4
   for (int r = 0; r < kR; ++r) {
@@ -243,14 +280,12 @@ RESIDUAL_BF16_INLINE void DotTile(const DotArgs& args, int64_t r0, int64_t j0) {
     for (int j = 0; j < kC; ++j) sum[r][j] = _mm512_setzero_ps();
   }
   for (int64_t i = 0; i < k; i += 2 * kLanes) {
-    const __mmask32 mask =
-        k - i >= 2 * kLanes ? ~__mmask32{0} : static_cast<__mmask32>((1u << (k - i)) - 1);
     __m512i column[kC];
 #pragma GCC unroll 4
-    for (int j = 0; j < kC; ++j) column[j] = _mm512_maskz_loadu_epi16(mask, b + j * k + i);
+    for (int j = 0; j < kC; ++j) column[j] = PairsAlong(b + j * k + i, k - i);
 #pragma GCC unroll 4
     for (int r = 0; r < kR; ++r) {
-      const __m512i x = _mm512_maskz_loadu_epi16(mask, a + r * k + i);
+      const __m512i x = PairsAlong(a + r * k + i, k - i);
 #pragma GCC unroll 4
       for (int j = 0; j < kC; ++j) sum[r][j] = AddProducts(sum[r][j], x, column[j]);
     }
@@ -269,35 +304,41 @@ RESIDUAL_BF16_INLINE void DotTile(const DotArgs& args, int64_t r0, int64_t j0) {
   }
 }
 
-template <int kC>
+template <class S, int kC>
 RESIDUAL_BF16 void DotRows(const DotArgs& args, int64_t j) {
   int64_t r = 0;
-  for (; r + 4 <= args.rows; r += 4) DotTile<4, kC>(args, r, j);
+  for (; r + 4 <= args.rows; r += 4) DotTile<S, 4, kC>(args, r, j);
   switch (args.rows - r) {
     case 1:
-      return DotTile<1, kC>(args, r, j);
+      return DotTile<S, 1, kC>(args, r, j);
     case 2:
-      return DotTile<2, kC>(args, r, j);
+      return DotTile<S, 2, kC>(args, r, j);
     case 3:
-      return DotTile<3, kC>(args, r, j);
+      return DotTile<S, 3, kC>(args, r, j);
   }
 }
 
+template <class S>
 void Dot(const DotArgs& args) {
   int64_t j = args.begin;
-  for (; j + 4 <= args.end; j += 4) DotRows<4>(args, j);
-  for (; j < args.end; ++j) DotRows<1>(args, j);
+  for (; j + 4 <= args.end; j += 4) DotRows<S, 4>(args, j);
+  for (; j < args.end; ++j) DotRows<S, 1>(args, j);
 }
 
 }  // namespace
 
 const GemmKernels* NativeKernelsBF16() {
   static const GemmKernels kernels = {
-      kRows,  kVectors * kLanes,
+      kRows,
+      kVectors * kLanes,
       kLanes,  // row_stride
       4,       // packed_bytes
       2,       // packed_k
-      Pack,   PackedTile,        kUnpackedRows, kUnpackedVectors * kLanes, UnpackedTiles, Dot,
+      PackedTile,
+      kUnpackedRows,
+      kUnpackedVectors * kLanes,
+      {Pack<uint16_t>, UnpackedTiles<uint16_t>, Dot<uint16_t>},
+      {Pack<float>, UnpackedTiles<float>, Dot<float>},
   };
   static const bool supported = __builtin_cpu_supports("avx512bf16");
   // Not where a test has turned AVX-512 off.

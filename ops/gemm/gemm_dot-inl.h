@@ -52,8 +52,8 @@ HWY_INLINE void StoreSums(const Vector<T> (&v)[kC], T* to) {
 }
 
 // kR x kC products side by side; 4 x 4 use each loaded vector four times.
-template <class T, class S, int kR, int kC>
-HWY_INLINE void DotTile(const S* a, const S* b, const DotArgs& args, int64_t r0, int64_t j0) {
+template <class T, class A, class B, int kR, int kC>
+HWY_INLINE void DotTile(const A* a, const B* b, const DotArgs& args, int64_t r0, int64_t j0) {
   const int64_t k = args.k;
   const Tag<T> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -94,27 +94,27 @@ HWY_INLINE void DotTile(const S* a, const S* b, const DotArgs& args, int64_t r0,
   }
 }
 
-template <class T, class S, int kC>
+template <class T, class A, class B, int kC>
 void DotRows(const DotArgs& args, int64_t j) {
-  const S* a = static_cast<const S*>(args.a);
-  const S* b = static_cast<const S*>(args.b) + j * args.k;
+  const A* a = static_cast<const A*>(args.a);
+  const B* b = static_cast<const B*>(args.b) + j * args.k;
   int64_t r = 0;
-  for (; r + 4 <= args.rows; r += 4) DotTile<T, S, 4, kC>(a + r * args.k, b, args, r, j);
+  for (; r + 4 <= args.rows; r += 4) DotTile<T, A, B, 4, kC>(a + r * args.k, b, args, r, j);
   switch (args.rows - r) {
     case 1:
-      return DotTile<T, S, 1, kC>(a + r * args.k, b, args, r, j);
+      return DotTile<T, A, B, 1, kC>(a + r * args.k, b, args, r, j);
     case 2:
-      return DotTile<T, S, 2, kC>(a + r * args.k, b, args, r, j);
+      return DotTile<T, A, B, 2, kC>(a + r * args.k, b, args, r, j);
     case 3:
-      return DotTile<T, S, 3, kC>(a + r * args.k, b, args, r, j);
+      return DotTile<T, A, B, 3, kC>(a + r * args.k, b, args, r, j);
   }
 }
 
-template <class T, class S>
+template <class T, class A, class B>
 void Dot(const DotArgs& args) {
   int64_t j = args.begin;
-  for (; j + 4 <= args.end; j += 4) DotRows<T, S, 4>(args, j);
-  for (; j < args.end; ++j) DotRows<T, S, 1>(args, j);
+  for (; j + 4 <= args.end; j += 4) DotRows<T, A, B, 4>(args, j);
+  for (; j < args.end; ++j) DotRows<T, A, B, 1>(args, j);
 }
 
 }  // namespace HWY_NAMESPACE

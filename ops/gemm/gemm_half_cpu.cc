@@ -1,4 +1,4 @@
-// bf16 and f16: widened to f32 as they are packed or read.
+// bf16 and f16: widened to f32 as they are packed or read. f32 in place of bf16 is rounded there.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/gemm/gemm_half_cpu.cc"
@@ -13,7 +13,11 @@ namespace residual {
 namespace gemm_internal {
 namespace HWY_NAMESPACE {
 
-const GemmKernels& OfBF16() { return KernelsOf<float, BFloat16>(KernelsF32().tile); }
+const GemmKernels& OfBF16() {
+  return KernelsOf<float, BFloat16>(KernelsF32().tile,
+                                    {Pack<float, RoundedFloat>, UnpackedTiles<float, RoundedFloat>,
+                                     Dot<float, BFloat16, RoundedFloat>});
+}
 const GemmKernels& OfF16() { return KernelsOf<float, Float16>(KernelsF32().tile); }
 
 }  // namespace HWY_NAMESPACE

@@ -19,7 +19,7 @@ namespace HWY_NAMESPACE {
 
 // Operands of S, sums in T; `tile` is PackedTile<T> of this target.
 template <class T, class S>
-const GemmKernels& KernelsOf(void (*tile)(const TileArgs&)) {
+const GemmKernels& KernelsOf(void (*tile)(const TileArgs&), Readers rounded = {}) {
   const int lanes = static_cast<int>(hn::Lanes(Tag<T>()));
   static const GemmKernels kernels = {
       kRows,
@@ -27,12 +27,11 @@ const GemmKernels& KernelsOf(void (*tile)(const TileArgs&)) {
       (kRows + lanes - 1) / lanes * lanes,
       sizeof(T),
       1,
-      Pack<T, S>,
       tile,
       kUnpackedRows,
       kUnpackedVectors * lanes,
-      UnpackedTiles<T, S>,
-      Dot<T, S>,
+      {Pack<T, S>, UnpackedTiles<T, S>, Dot<T, S, S>},
+      rounded,
   };
   return kernels;
 }

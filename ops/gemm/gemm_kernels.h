@@ -55,7 +55,8 @@ struct TileArgs {
 };
 
 // c[r, j] = bias + sum over k of a[r, k] b[j, k], for the columns j in [begin, end): the operands
-// lie with k together. c and the bias are those of column `begin`.
+// lie with k together. a is of the set's dtype, b what the kernel reads. c and the bias are those
+// of column `begin`.
 struct DotArgs {
   const void *a, *b;
   int64_t rows, k, begin, end;
@@ -65,20 +66,26 @@ struct DotArgs {
   const void* bias;  // null: none
 };
 
-// Operands are of the dtype the set is for; sums, c and bias are f64 for f64, else f32.
+// What reads an operand from where it lies.
+struct Readers {
+  void (*pack)(const PackArgs& args);
+  // A tile of unpacked_rows at most, with b where it lies, rows of columns. k and b_stride are in
+  // elements of b. Any number of columns that are whole vectors, best a multiple of
+  // unpacked_columns, which are four vectors.
+  void (*tile_unpacked)(const TileArgs& args);
+  void (*dot)(const DotArgs& args);
+};
+
+// Sums, c and bias are f64 for f64, else f32.
 struct GemmKernels {
   int rows, columns;  // the largest tile of packed operands
   int row_stride;     // from k to k of packed rows
   int packed_bytes;   // of a packed element
   int packed_k;       // how many k a packed element holds
-  void (*pack)(const PackArgs& args);
   void (*tile)(const TileArgs& args);
-  // For unpacked_rows at most, the same with b where it lies, rows of columns. k and b_stride are
-  // in elements of b. Any number of columns that are whole vectors, best a multiple of
-  // unpacked_columns, which are four vectors.
   int unpacked_rows, unpacked_columns;
-  void (*tile_unpacked)(const TileArgs& args);
-  void (*dot)(const DotArgs& args);
+  Readers own;      // of operands of the dtype the set is for
+  Readers rounded;  // of f32, rounded to that dtype on the way; bf16 only
 };
 
 const GemmKernels& KernelsF32();

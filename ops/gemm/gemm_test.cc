@@ -1,6 +1,7 @@
 #include "ops/gemm/gemm.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -98,6 +99,73 @@ TEST_P(GemmTest, MultipliesInEveryLayoutAndDType) {
   }
   SetNumThreads(threads);
   SetHostGuardBytes(false);
+}
+
+// Bit for bit what rounding the operands first gives, and within an f32 sum's error of the formula.
+TEST_P(GemmTest, RoundsOperandsOfF32WhereItReadsThem) {
+  SetHostGuardBytes(true);
+  for (const Sizes& s : std::vector<Sizes>{{1, 1, 1},
+                                           {5, 7, 0},
+                                           {2, 3, 7},
+                                           {1, 33, 17},
+                                           {1, 50, 71},
+                                           {3, 64, 5},
+                                           {7, 67, 65},
+                                           {17, 1, 31},
+                                           {37, 67, 41},
+                                           {61, 131, 1030}}) {
+    const Tensor bias = RandomNormal({s.N}, 3, kF32);
+    for (int layout = 0; layout < 4; ++layout) {
+      const bool transpose_a = layout & 1, transpose_b = layout & 2;
+      const Tensor wide_a = RandomNormal({s.M, s.K}, 1, kF32);
+      const Tensor wide_b = RandomNormal({s.K, s.N}, 2, kF32);
+      const Tensor narrow_a = ConvertTo(wide_a, kBF16), narrow_b = ConvertTo(wide_b, kBF16);
+      const Tensor want = Reference(narrow_a, narrow_b, bias, s, transpose_a, transpose_b);
+      for (const DType result : {kF32, kBF16}) {
+        Tensor first;
+        for (int wide = 0; wide < 4; ++wide) {
+          const Tensor &a = wide & 1 ? wide_a : narrow_a, &b = wide & 2 ? wide_b : narrow_b;
+          Tensor c = Tensor::Uninitialized({s.M, s.N}, result);
+          Gemm({kBF16, a.raw_data(), b.raw_data(), bias.raw_data(), c.mutable_raw_data(), nullptr,
+                s.M, s.N, s.K, transpose_a, transpose_b, Activation::kRelu, a.dtype() == kF32,
+                b.dtype() == kF32, result == kF32});
+          const std::string what =
+              absl::StrCat(a.ToString(), " ", b.ToString(), " ", Name(result), ", layout ", layout);
+          ExpectClose(c, want, 8, what);
+          if (wide > 0) ExpectIdentical(c, first, what);
+          first = c;
+        }
+      }
+    }
+  }
+  SetHostGuardBytes(false);
+}
+
+TEST_P(GemmTest, RoundsToNearestEvenAndKeepsInfinitiesAndNan) {
+  // Halfway to the even neighbour below and above; just over halfway; too large for bf16.
+  const std::vector<double> values = {1 + 0x1p-8, 1 + 0x3p-8, 1 + 0x1.02p-8, -1 - 0x3p-8,
+                                      3.4e38,     INFINITY,   NAN,           0};
+  const std::vector<double> want = {1,        1 + 0x1p-6, 1 + 0x1p-7, -1 - 0x1p-6,
+                                    INFINITY, INFINITY,   NAN,        0};
+  const int64_t n = values.size();
+  const Tensor x = ConvertTo(Tensor::Of<double>({n}, values), kF32);
+  for (int64_t copies : {1, 40}) {  // as a column times one, and one times a row
+    const Tensor ones = Tensor::Full({copies}, 1, kF32);
+    for (bool column : {true, false}) {
+      Tensor c = Tensor::Uninitialized({n * copies});
+      Gemm({kBF16, column ? x.raw_data() : ones.raw_data(), column ? ones.raw_data() : x.raw_data(),
+            nullptr, c.mutable_raw_data(), nullptr, column ? n : copies, column ? copies : n, 1,
+            false, false, Activation::kNone, true, true, true});
+      for (int64_t i = 0; i < n; ++i) {
+        const float got = c.data<float>()[column ? i * copies : i];
+        if (std::isnan(want[i])) {
+          EXPECT_TRUE(std::isnan(got));
+        } else {
+          EXPECT_EQ(got, static_cast<float>(want[i])) << values[i];
+        }
+      }
+    }
+  }
 }
 
 TEST_P(GemmTest, KeepsWhatTheActivationIsAppliedTo) {

@@ -22,6 +22,7 @@ namespace gemm_internal {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 using residual::HWY_NAMESPACE::LoadWidened;
+using residual::HWY_NAMESPACE::RoundedFloat;
 using residual::HWY_NAMESPACE::Widened;
 
 template <class T>

@@ -5,12 +5,18 @@
 // a: [..., M, K], or [..., K, M] with transpose_a.
 // b: [..., K, N], or [..., N, K] with transpose_b. Either with a's leading axes, or of rank 2: then
 //    shared by the whole batch (and a's leading axes are simply more rows).
-// Returns [..., M, N] with a's leading axes and dtype.
+// Returns [..., M, N] with a's leading axes, of a's dtype or of options.result.
 //
 // dtypes: a, b and the bias have one of f32, f64, bf16, f16. f32 and f64 accumulate in themselves;
 // bf16 and f16 accumulate in f32, and bias and activation are applied in f32 before the only
 // rounding. On processors with AVX512_BF16 pairs of bf16 products are added at once (denormals are
 // zero there), which is within the error of f32 accumulation.
+//
+// Mixed precision: with bf16_products a and b are each f32 or bf16, and f32 is rounded to bf16 as
+// the kernel reads it, so no copy is made: the bits are those of rounding both first. Sums, bias
+// and activation stay f32, and the result is f32 (not rounded) or bf16. The products of the
+// gradient are of bf16 too, of dy (through the activation, of y's dtype) with a or b; da, db and
+// dbias have the dtypes of a, b and the bias; dbias is summed in f32 without rounding dy.
 //
 // Any size may be 0: K = 0 gives act(bias) or act(0). The sum over K runs in one order that depends
 // on the shapes and the processor only, so the bits are the same for any number of threads and any
@@ -21,10 +27,12 @@
 // pre-activation, which costs its memory only while something is recorded.
 //
 // Programming errors (a CHECK that prints the operands): rank below 2, unequal K, leading axes or
-// dtypes, a bias that is not [N].
+// dtypes (but for bf16_products: dtypes other than f32 and bf16), a bias that is not [N].
 
 #ifndef RESIDUAL_OPS_MATMUL_MATMUL_H_
 #define RESIDUAL_OPS_MATMUL_MATMUL_H_
+
+#include <optional>
 
 #include "ops/elementwise/elementwise.h"
 #include "tensor/core/tensor.h"
@@ -36,6 +44,8 @@ struct MatMulOptions {
   bool transpose_b = false;  // b is stored [..., N, K], as linear layers of other libraries are
   Tensor bias;               // [N], added to every row; undefined: none
   Activation activation = Activation::kNone;
+  bool bf16_products = false;   // of f32 operands too
+  std::optional<DType> result;  // f32 or bf16, with bf16_products; else as a
 };
 
 Tensor MatMul(const Tensor& a, const Tensor& b, const MatMulOptions& options = {});

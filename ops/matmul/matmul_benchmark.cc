@@ -15,19 +15,20 @@ Tensor SomeNumbers(const Shape& shape, DType dtype) {
 }
 
 // M, K, N; bits of `form`: a is transposed, b is transposed. Prints the share of the multiply-adds
-// (for bf16: of the dot products) this machine can do.
-void BM_MatMul(benchmark::State& state, DType dtype) {
+// (for bf16: of the dot products) this machine can do. mixed: bf16 products of f32 operands.
+void BM_MatMul(benchmark::State& state, DType dtype, bool mixed = false) {
   const int64_t M = state.range(0), K = state.range(1), N = state.range(2), form = state.range(3);
   MatMulOptions options;
   options.transpose_a = form & 1;
   options.transpose_b = form & 2;
+  options.bf16_products = mixed;
   const Tensor a = SomeNumbers(options.transpose_a ? Shape{K, M} : Shape{M, K}, dtype);
   const Tensor b = SomeNumbers(options.transpose_b ? Shape{N, K} : Shape{K, N}, dtype);
   for (auto _ : state) benchmark::DoNotOptimize(MatMul(a, b, options).raw_data());
   const double operations = 2.0 * M * K * N * state.iterations();
   state.counters["FLOP"] = benchmark::Counter(operations, benchmark::Counter::kIsRate);
-  state.counters["of_peak"] =
-      benchmark::Counter(operations / PeakFlops(dtype), benchmark::Counter::kIsRate);
+  state.counters["of_peak"] = benchmark::Counter(operations / PeakFlops(mixed ? kBF16 : dtype),
+                                                 benchmark::Counter::kIsRate);
   state.SetBytesProcessed(state.iterations() * b.bytes());
 }
 
@@ -44,6 +45,7 @@ void Shapes(benchmark::internal::Benchmark* benchmark) {
 }
 BENCHMARK_CAPTURE(BM_MatMul, f32, kF32)->Apply(Shapes);
 BENCHMARK_CAPTURE(BM_MatMul, bf16, kBF16)->Apply(Shapes);
+BENCHMARK_CAPTURE(BM_MatMul, f32_as_bf16, kF32, true)->Apply(Shapes);
 BENCHMARK_CAPTURE(BM_MatMul, f64, kF64)->UseRealTime()->Args({512, 512, 512, 0});
 
 // The superposition models: many instances of a tiny product.

@@ -195,6 +195,82 @@ TEST_P(MatMulTest, RowsAreIndependentOfTheirNumber) {
   ExpectIdentical(MatMul(a.Rows(20, 60), b), all.Rows(20, 60), "rows 20 to 60");
 }
 
+Tensor Doubles(const Tensor& x) { return ConvertTo(x, kF64); }
+Tensor Rounded(const Tensor& x) { return Doubles(ConvertTo(x, kBF16)); }
+
+// y, da, db and dbias of relu(op(a) op(b) + bias) against the formula in double, on values as they
+// are after rounding to bf16: within the error of f32 sums where the result is f32.
+void CheckMixed(const Size& s, const Form& form, DType a_type, DType b_type, DType result) {
+  const bool ta = form.transpose_a, tb = form.transpose_b;
+  Tensor a = RandomNormal(ta ? Shape{s.K, s.M} : Shape{s.M, s.K}, 1, a_type);
+  Tensor b = RandomNormal(tb ? Shape{s.N, s.K} : Shape{s.K, s.N}, 2, b_type);
+  Tensor bias = RandomNormal({s.N}, 3, kF32);
+  const std::string what = a.ToString() + (ta ? "^T" : "") + b.ToString() +
+                           (tb ? "^T to " : " to ") + std::string(Name(result));
+  MatMulOptions options;
+  options.transpose_a = ta;
+  options.transpose_b = tb;
+  options.activation = form.activation;
+  options.bf16_products = true;
+  options.result = result;
+  Tape tape;
+  tape.Watch(a);
+  tape.Watch(b);
+  tape.Watch(bias);
+  options.bias = bias;
+  const Tensor y = MatMul(a, b, options);
+  ASSERT_EQ(y.dtype(), result) << what;
+  ExpectClose(y, Reference(Rounded(a), Rounded(b), Doubles(bias), form), 32, what);
+
+  const Tensor dy = RandomNormal(y.shape(), 4, result);
+  const Gradients gradients = tape.Backward({y}, {dy}, {});
+  // Through the relu, exactly.
+  std::vector<double> g = dy.ToDoubles();
+  const std::vector<double> values = y.ToDoubles();
+  for (size_t i = 0; i < g.size(); ++i) g[i] = values[i] > 0 ? g[i] : 0;
+  const Tensor wide = Tensor::Of<double>({s.M, s.N}, g);
+  const Tensor narrow = Rounded(wide);
+  const Tensor want_da = ta ? Reference(Rounded(b), narrow, Tensor(), {tb, true})
+                            : Reference(narrow, Rounded(b), Tensor(), {false, !tb});
+  const Tensor want_db = tb ? Reference(narrow, Rounded(a), Tensor(), {true, ta})
+                            : Reference(Rounded(a), narrow, Tensor(), {!ta, false});
+  const Tensor ones = Tensor::Full({1, s.M}, 1, kF64);
+  const Tensor want_dbias = Reference(ones, wide, Tensor(), {}).Reshaped({s.N});
+  ASSERT_EQ(gradients[a].dtype(), a_type) << what;
+  ASSERT_EQ(gradients[b].dtype(), b_type) << what;
+  ASSERT_EQ(gradients[bias].dtype(), kF32) << what;
+  ExpectClose(gradients[a], want_da, 32, "da of " + what);
+  ExpectClose(gradients[b], want_db, 32, "db of " + what);
+  ExpectClose(gradients[bias], want_dbias, 32, "dbias of " + what);
+}
+
+TEST_P(MatMulTest, MultipliesInBF16WhatIsStoredInF32) {
+  for (const Size& s : {Size{1, 1, 1}, Size{2, 3, 7}, Size{3, 70, 33}, Size{16, 64, 65},
+                        Size{1, 130, 40}, Size{61, 67, 71}, Size{33, 523, 131}}) {
+    for (bool ta : {false, true}) {
+      for (bool tb : {false, true}) {
+        for (DType result : {kF32, kBF16}) {
+          CheckMixed(s, {ta, tb, Activation::kRelu}, kF32, kF32, result);
+          CheckMixed(s, {ta, tb, Activation::kRelu}, kBF16, kF32, result);
+          CheckMixed(s, {ta, tb, Activation::kRelu}, kF32, kBF16, result);
+        }
+      }
+    }
+  }
+}
+
+// A batch is so many products one by one, and leading axes against one b are more rows.
+TEST_P(MatMulTest, MultipliesBatchesInBF16) {
+  MatMulOptions options;
+  options.bf16_products = true;
+  const Tensor a = RandomNormal({3, 19, 37}, 1, kF32), b = RandomNormal({3, 37, 21}, 2, kF32);
+  const Tensor each = MatMul(a, b, options), shared = MatMul(a, b.Row(0), options);
+  for (int64_t i = 0; i < 3; ++i) {
+    ExpectIdentical(each.Row(i), MatMul(a.Row(i), b.Row(i), options), "own b");
+    ExpectIdentical(shared.Row(i), MatMul(a.Row(i), b.Row(0), options), "one b");
+  }
+}
+
 TEST_P(MatMulTest, InfinitiesAndNanPropagate) {
   const double infinity = INFINITY;
   for (DType dtype : {kF32, kF64, kBF16, kF16}) {
@@ -248,6 +324,13 @@ TEST(MatMulDeathTest, ErrorsPrintOpAndShapes) {
   MatMulOptions options;
   options.bias = Tensor::Zeros({4});
   EXPECT_DEATH(MatMul(a, Tensor::Zeros({3, 5}), options), "matmul: check failed.*f32\\[4\\]");
+  MatMulOptions mixed;
+  mixed.bf16_products = true;
+  EXPECT_DEATH(MatMul(a, Tensor::Zeros({3, 5}, kF64), mixed),
+               "matmul: check failed.*f64\\[3, 5\\]");
+  mixed.bf16_products = false;
+  mixed.result = kBF16;
+  EXPECT_DEATH(MatMul(a, Tensor::Zeros({3, 5}), mixed), "matmul: check failed.*f32\\[3, 5\\]");
 }
 
 }  // namespace

@@ -15,11 +15,28 @@ namespace residual {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+// f32 in memory that is rounded to bf16 as it is read.
+struct RoundedFloat {
+  float value;
+};
+
 // One element in the type it is computed in.
 HWY_INLINE float Widened(float x) { return x; }
 HWY_INLINE double Widened(double x) { return x; }
 HWY_INLINE float Widened(BFloat16 x) { return x.ToFloat(); }
 HWY_INLINE float Widened(Float16 x) { return x.ToFloat(); }
+HWY_INLINE float Widened(RoundedFloat x) { return BFloat16::FromFloat(x.value).ToFloat(); }
+
+// The bits of f32 rounded to bf16, in the low half of each lane.
+template <class D>
+HWY_INLINE auto BitsBF16(D d, hn::Vec<D> v) {
+  const hn::RebindToUnsigned<D> du;
+  const auto bits = hn::BitCast(du, v);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
+  const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fff))));
+  const auto nan = hn::Or(hn::ShiftRight<16>(bits), hn::Set(du, 0x40));
+  return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), nan, rounded);
+}
 
 // As many elements from p as d has lanes; p need not be aligned.
 template <class D>
@@ -48,6 +65,11 @@ HWY_INLINE hn::Vec<D> LoadWidened(D d, const Float16* p) {
   return hn::Load(d, wide);
 #endif
 }
+template <class D>
+HWY_INLINE hn::Vec<D> LoadWidened(D d, const RoundedFloat* p) {
+  const auto v = hn::LoadU(d, reinterpret_cast<const float*>(p));
+  return hn::BitCast(d, hn::ShiftLeft<16>(BitsBF16(d, v)));
+}
 
 // To nearest, ties to even; NaN stays NaN.
 template <class D>
@@ -56,15 +78,10 @@ HWY_INLINE void StoreRounded(hn::Vec<D> v, D d, float* p) {
 }
 template <class D>
 HWY_INLINE void StoreRounded(hn::Vec<D> v, D d, BFloat16* p) {
-  const hn::RebindToUnsigned<D> du;
   const hn::RebindToSigned<D> di;
   const hn::Rebind<uint16_t, D> d16;
-  const auto bits = hn::BitCast(du, v);
-  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
-  const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fff))));
-  const auto nan = hn::Or(hn::ShiftRight<16>(bits), hn::Set(du, 0x40));
-  const auto result = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), nan, rounded);
-  hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, result)), d16, reinterpret_cast<uint16_t*>(p));
+  hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, BitsBF16(d, v))), d16,
+             reinterpret_cast<uint16_t*>(p));
 }
 template <class D>
 HWY_INLINE void StoreRounded(hn::Vec<D> v, D d, Float16* p) {
