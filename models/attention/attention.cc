@@ -7,10 +7,10 @@
 #include <numeric>
 #include <vector>
 
+#include "models/nn/precision.h"
 #include "ops/dropout/dropout.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/layout/layout.h"
-#include "ops/matmul/matmul.h"
 #include "ops/reduce/reduce.h"
 #include "ops/rotary/rotary.h"
 #include "ops/softmax/softmax.h"
@@ -22,20 +22,22 @@ namespace residual {
 namespace {
 
 // x W + b for all heads at once: [batch, pos, d_model] -> [batch, pos, heads, d_head].
-Tensor ProjectHeads(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+Tensor ProjectHeads(const Tensor& x, const Tensor& weight, const Tensor& bias, Precision precision,
+                    bool narrow) {
   const int64_t heads = weight.dim(1), d_head = weight.dim(2);
   MatMulOptions options;
   if (bias.defined()) options.bias = bias.Reshaped({heads * d_head});
-  return MatMul(x, weight.Reshaped({weight.dim(0), heads * d_head}), options)
+  const Tensor matrix = weight.Reshaped({weight.dim(0), heads * d_head});
+  return Linear(x, matrix, precision, options, narrow)
       .Reshaped({x.dim(0), x.dim(1), heads, d_head});
 }
 
 // z_h W_O[h] per head: [batch, pos, heads, d_head] -> [batch, pos, heads, d_model]. Their sum over
 // heads plus b_O is the output.
-Tensor HeadResults(const Tensor& z, const Tensor& W_O) {
+Tensor HeadResults(const Tensor& z, const Tensor& W_O, Precision precision) {
   const Tensor by_head =
       Permute(z, {2, 0, 1, 3}).Reshaped({z.dim(2), z.dim(0) * z.dim(1), z.dim(3)});
-  const Tensor results = MatMul(by_head, W_O);  // [heads, batch * pos, d_model]
+  const Tensor results = Linear(by_head, W_O, precision, {});  // [heads, batch * pos, d_model]
   return Permute(results.Reshaped({z.dim(2), z.dim(0), z.dim(1), W_O.dim(2)}), {1, 2, 0, 3});
 }
 
@@ -194,17 +196,30 @@ Tensor AttentionMixer::Forward(const Tensor& x, const MixerContext& context, Mix
   const int64_t batch = x.dim(0), pos = x.dim(1);
   const Tensor& rows = context.query_key_positions;
   const Tensor qk_input = rows.defined() ? Add(x, rows) : x;
+  const bool drops = context.training && config_.dropout > 0;
+  const bool in_steps = drops || hook.Wants(kScores, kPattern);
+  // Under bf16 the fused form reads bf16; the softmax in steps is to be in f32, as are rotations.
+  const Precision precision = context.precision;
+  const bool narrow = precision == Precision::kBF16 && !in_steps;
+  const bool rotates = config_.rotary_dim > 0;
 
-  Tensor q = hook(kQ, ProjectHeads(hook(kQIn, qk_input), W_Q_, b_Q_));
-  Tensor k = hook(kK, ProjectHeads(hook(kKIn, qk_input), W_K_, b_K_));
-  Tensor v = hook(kV, ProjectHeads(hook(kVIn, x), W_V_, b_V_));
-  if (config_.rotary_dim > 0) {
+  const auto project = [&](const Tensor& in, const Tensor& weight, const Tensor& bias, bool turns) {
+    return ProjectHeads(in, weight, bias, precision, narrow && !turns);
+  };
+  Tensor q = hook(kQ, project(hook(kQIn, qk_input), W_Q_, b_Q_, rotates));
+  Tensor k = hook(kK, project(hook(kKIn, qk_input), W_K_, b_K_, rotates));
+  Tensor v = hook(kV, project(hook(kVIn, x), W_V_, b_V_, false));
+  if (rotates) {
     RotaryOptions rotary;
     rotary.rotary_dim = config_.rotary_dim;
     rotary.theta = config_.rotary_theta;
     rotary.style = config_.rotary_interleaved ? RotaryStyle::kInterleaved : RotaryStyle::kHalf;
     q = hook(kRotQ, Rotary(q, context.positions, rotary));
     k = hook(kRotK, Rotary(k, context.positions, rotary));
+    if (narrow) {
+      q = Cast(q, kBF16);
+      k = Cast(k, kBF16);
+    }
   }
   auto* const past = static_cast<KvState*>(state);
   if (past != nullptr) past->Append(k, v);
@@ -215,8 +230,6 @@ Tensor AttentionMixer::Forward(const Tensor& x, const MixerContext& context, Mix
   options.key_mask = context.key_mask;
   if (config_.alibi) options.alibi_slopes = AlibiSlopes(config_.n_heads);
   if (context.segments.defined()) options.bias = SegmentBias(context.segments, q.dtype());
-  const bool drops = context.training && config_.dropout > 0;
-  const bool in_steps = drops || hook.Wants(kScores, kPattern);
   if (past != nullptr) {
     // The fused form reads the buffer where it is; rows behind one another need no room between.
     const bool exact = in_steps || batch == 1 || past->length() == past->keys().dim(1) ||
@@ -240,14 +253,14 @@ Tensor AttentionMixer::Forward(const Tensor& x, const MixerContext& context, Mix
   z = hook(kZ, z);
 
   if (hook.Wants(kResult)) {
-    const Tensor results = hook(kResult, HeadResults(z, W_O_));
+    const Tensor results = hook(kResult, HeadResults(z, W_O_, precision));
     const Tensor sum = Sum(results, 2);
     return b_O_.defined() ? Add(sum, b_O_) : sum;
   }
   MatMulOptions out;
   out.bias = b_O_;
-  return MatMul(z.Reshaped({batch, pos, config_.n_heads * config_.d_head}),
-                W_O_.Reshaped({config_.n_heads * config_.d_head, config_.d_model}), out);
+  return Linear(z.Reshaped({batch, pos, config_.n_heads * config_.d_head}),
+                W_O_.Reshaped({config_.n_heads * config_.d_head, config_.d_model}), precision, out);
 }
 
 }  // namespace residual

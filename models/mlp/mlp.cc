@@ -1,6 +1,6 @@
 #include "models/mlp/mlp.h"
 
-#include "ops/matmul/matmul.h"
+#include "models/nn/precision.h"
 
 namespace residual {
 
@@ -24,24 +24,25 @@ void MlpMixer::Describe(Visitor& v) {
 
 Tensor MlpMixer::Forward(const Tensor& x, const MixerContext& context, MixerState* state,
                          const Scope& hook) const {
+  const Precision precision = context.precision;
   MatMulOptions in;
   in.bias = b_in_;
-  Tensor post;
+  Tensor post;  // narrow under bf16, as are the tensors it is made of
   if (config_.gated) {
-    const Tensor pre = hook(kPre, MatMul(x, W_gate_));
-    const Tensor linear = hook(kPreLinear, MatMul(x, W_in_, in));
+    const Tensor pre = hook(kPre, Linear(x, W_gate_, precision, {}, true));
+    const Tensor linear = hook(kPreLinear, Linear(x, W_in_, precision, in, true));
     post = config_.activation == Activation::kSilu ? SiluMul(pre, linear)
                                                    : Mul(Activate(pre, config_.activation), linear);
   } else if (hook.Wants(kPre)) {
-    post = Activate(hook(kPre, MatMul(x, W_in_, in)), config_.activation);
+    post = Activate(hook(kPre, Linear(x, W_in_, precision, in, true)), config_.activation);
   } else {
     in.activation = config_.activation;  // in the product's epilogue
-    post = MatMul(x, W_in_, in);
+    post = Linear(x, W_in_, precision, in, true);
   }
   post = hook(kPost, post);
   MatMulOptions out;
   out.bias = b_out_;
-  return MatMul(post, W_out_, out);
+  return Linear(post, W_out_, precision, out);
 }
 
 }  // namespace residual

@@ -10,6 +10,7 @@
 #include "absl/strings/str_split.h"
 #include "models/checkpoint/config_reader.h"
 #include "models/nn/nearest.h"
+#include "models/nn/precision.h"
 #include "models/transformer/transformer.h"
 #include "models/zoo/zoo.h"
 #include "tensor/base/status_macros.h"
@@ -77,20 +78,16 @@ const std::vector<Preset>& AllPresets() {
 
 // Of the run, beside those of the model.
 json TrainingDefaults() {
-  return {{"n_layers", 1},          {"context", 64},
-          {"tokenizer", "bytes"},   {"repeat", 0.0},
-          {"eval_repeat", 0.0},     {"eval_fraction", 0.1},
-          {"steps", 2000},          {"batch_size", 32},
-          {"accumulation", 1},      {"clip_norm", 1.0},
-          {"label_smoothing", 0.0}, {"seed", 0},
-          {"optimizer", "adamw"},   {"lr", 1e-3},
-          {"beta1", 0.9},           {"beta2", 0.999},
-          {"adam_eps", 1e-8},       {"amsgrad", false},
-          {"momentum", 0.0},        {"dampening", 0.0},
-          {"nesterov", false},      {"weight_decay", 0.0},
-          {"schedule", "cosine"},   {"warmup_steps", 100},
-          {"final_fraction", 0.1},  {"eval_every", 100},
-          {"eval_batches", 8},      {"checkpoint_every", 500}};
+  return {{"n_layers", 1},       {"context", 64},          {"tokenizer", "bytes"},
+          {"repeat", 0.0},       {"eval_repeat", 0.0},     {"eval_fraction", 0.1},
+          {"steps", 2000},       {"batch_size", 32},       {"accumulation", 1},
+          {"clip_norm", 1.0},    {"label_smoothing", 0.0}, {"seed", 0},
+          {"precision", "f32"},  {"optimizer", "adamw"},   {"lr", 1e-3},
+          {"beta1", 0.9},        {"beta2", 0.999},         {"adam_eps", 1e-8},
+          {"amsgrad", false},    {"momentum", 0.0},        {"dampening", 0.0},
+          {"nesterov", false},   {"weight_decay", 0.0},    {"schedule", "cosine"},
+          {"warmup_steps", 100}, {"final_fraction", 0.1},  {"eval_every", 100},
+          {"eval_batches", 8},   {"checkpoint_every", 500}};
 }
 
 absl::Status Wrong(absl::string_view source, absl::string_view name, absl::string_view found,
@@ -220,6 +217,8 @@ absl::StatusOr<TrainingPlan> Settings::Resolve() const {
   train.clip_norm = c.NumberOr("clip_norm", 0, 0, kLarge);
   train.label_smoothing = c.NumberOr("label_smoothing", 0, 0, 0.999);
   train.seed = static_cast<uint64_t>(c.Int("seed", 0, kMost));
+  train.precision =
+      c.ChoiceOr<Precision>("precision", Precision::kFull, PrecisionFromName, PrecisionNames());
   train.optimizer.kind = c.ChoiceOr<OptimizerKind>("optimizer", OptimizerKind::kAdamW,
                                                    OptimizerKindFromName, OptimizerKindNames());
   train.optimizer.beta1 = c.NumberOr("beta1", 0, 0, 0.999999);

@@ -37,19 +37,41 @@ TEST(SettingsTest, UnknownPreset) {
 
 TEST(SettingsTest, EverySettingReachesThePlan) {
   Settings s = Preset("gpt2");
-  const std::vector<std::pair<const char*, const char*>> given = {
-      {"d_model", "48"},       {"n_layers", "3"},        {"n_heads", "6"},
-      {"d_head", "5"},         {"d_mlp", "77"},          {"context", "33"},
-      {"positions", "rotary"}, {"norm", "rms_norm"},     {"rotary_dim", "4"},
-      {"dropout", "0.25"},     {"attn_dropout", "0.5"},  {"steps", "700"},
-      {"batch_size", "5"},     {"accumulation", "3"},    {"clip_norm", "0.5"},
-      {"seed", "9"},           {"optimizer", "sgd"},     {"lr", "0.1"},
-      {"betas", "0.8,0.95"},   {"adam_eps", "1e-9"},     {"d_vocab", "77"},
-      {"momentum", "0.9"},     {"nesterov", "1"},        {"weight_decay", "0.01"},
-      {"schedule", "noam"},    {"warmup_steps", "7"},    {"final_fraction", "0.2"},
-      {"eval_every", "11"},    {"eval_batches", "2"},    {"checkpoint_every", "13"},
-      {"repeat", "0.9"},       {"tokenizer", "bpe:512"}, {"label_smoothing", "0.1"},
-      {"eval_fraction", "0.2"}};
+  const std::vector<std::pair<const char*, const char*>> given = {{"d_model", "48"},
+                                                                  {"n_layers", "3"},
+                                                                  {"n_heads", "6"},
+                                                                  {"d_head", "5"},
+                                                                  {"d_mlp", "77"},
+                                                                  {"context", "33"},
+                                                                  {"positions", "rotary"},
+                                                                  {"norm", "rms_norm"},
+                                                                  {"rotary_dim", "4"},
+                                                                  {"dropout", "0.25"},
+                                                                  {"attn_dropout", "0.5"},
+                                                                  {"steps", "700"},
+                                                                  {"batch_size", "5"},
+                                                                  {"accumulation", "3"},
+                                                                  {"clip_norm", "0.5"},
+                                                                  {"seed", "9"},
+                                                                  {"optimizer", "sgd"},
+                                                                  {"lr", "0.1"},
+                                                                  {"betas", "0.8,0.95"},
+                                                                  {"adam_eps", "1e-9"},
+                                                                  {"d_vocab", "77"},
+                                                                  {"momentum", "0.9"},
+                                                                  {"nesterov", "1"},
+                                                                  {"weight_decay", "0.01"},
+                                                                  {"schedule", "noam"},
+                                                                  {"warmup_steps", "7"},
+                                                                  {"final_fraction", "0.2"},
+                                                                  {"eval_every", "11"},
+                                                                  {"eval_batches", "2"},
+                                                                  {"checkpoint_every", "13"},
+                                                                  {"repeat", "0.9"},
+                                                                  {"tokenizer", "bpe:512"},
+                                                                  {"label_smoothing", "0.1"},
+                                                                  {"eval_fraction", "0.2"},
+                                                                  {"precision", "bf16"}};
   for (const auto& [name, value] : given) ASSERT_TRUE(s.SetText(name, value).ok()) << name;
   const auto plan = s.Resolve();
   ASSERT_TRUE(plan.ok()) << plan.status();
@@ -77,6 +99,7 @@ TEST(SettingsTest, EverySettingReachesThePlan) {
   EXPECT_EQ(run.train.clip_norm, 0.5);
   EXPECT_EQ(run.train.label_smoothing, 0.1);
   EXPECT_EQ(run.train.seed, 9);
+  EXPECT_EQ(run.train.precision, Precision::kBF16);
   EXPECT_EQ(run.train.optimizer.kind, OptimizerKind::kSgd);
   EXPECT_EQ(run.train.optimizer.beta1, 0.8);
   EXPECT_EQ(run.train.optimizer.beta2, 0.95);
@@ -175,6 +198,7 @@ TEST(SettingsTest, BadValues) {
       {"beta2", "1", "'beta2' is 1"},
       {"optimizer", "adan", "did you mean 'adam"},
       {"schedule", "cosin", "did you mean 'cosine'"},
+      {"precision", "bf61", "'precision' is \"bf61\""},
       {"batch_size", "0", "'batch_size' is 0"},
       {"steps", "0", "'steps' is 0"},
       {"repeat", "2", "'repeat' is 2"},

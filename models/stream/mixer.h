@@ -11,6 +11,7 @@
 #include "absl/types/span.h"
 #include "models/nn/hook.h"
 #include "models/nn/module.h"
+#include "models/nn/precision.h"
 #include "tensor/core/tensor.h"
 
 namespace residual {
@@ -32,6 +33,8 @@ struct MixerContext {
   // Training: dropout is on, drawn from (seed, step).
   bool training = false;
   uint64_t seed = 0, step = 0;
+  // Of every product; x and what a mixer returns are f32 under kBF16.
+  Precision precision = Precision::kFull;
   int layer = 0;
 };
 

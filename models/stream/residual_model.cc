@@ -200,6 +200,15 @@ absl::Status ResidualModel::Validate(const ModelInput& input, const ModelState* 
     return absl::InvalidArgumentError(
         "segments were given with a state, expected a run of whole sequences");
   }
+  if (input.precision == Precision::kBF16 && dtype() != kF32) {
+    return absl::InvalidArgumentError(absl::StrCat("precision is bf16 and the weights are ",
+                                                   Name(dtype()), ", expected weights in f32"));
+  }
+  if (input.last_logits < 0 || input.last_logits > tokens.dim(1)) {
+    return absl::InvalidArgumentError(absl::StrCat("last_logits is ", input.last_logits,
+                                                   ", expected at most the ", tokens.dim(1),
+                                                   " positions there are"));
+  }
   return absl::OkStatus();
 }
 
@@ -208,6 +217,7 @@ MixerContext ResidualModel::MakeContext(const ModelInput& input, const ModelStat
   context.past = state ? state->length() : 0;
   context.key_mask = input.attention_mask;
   context.segments = input.segments;
+  context.precision = input.precision;
   context.positions = input.positions;
   if (context.positions.defined()) return context;
   const int64_t n = input.tokens.dim(1);
@@ -264,13 +274,14 @@ Tensor ResidualModel::Stream(Tensor resid, LayerRange layers, const MixerContext
   return resid;
 }
 
-Tensor ResidualModel::UnembedStream(const Tensor& resid, const Scope& hook) const {
+Tensor ResidualModel::UnembedStream(const Tensor& resid, const Scope& hook,
+                                    Precision precision) const {
   const Tensor x = ln_final_.Forward(resid, hook.In("ln_final"));
   MatMulOptions options;
   options.transpose_b = unembed_.options().tied;
   options.bias = unembed_.b_U();
-  return hook(Unembed::kOut,
-              MatMul(x, unembed_.options().tied ? embed_.W_E() : unembed_.W_U(), options));
+  const Tensor& weight = unembed_.options().tied ? embed_.W_E() : unembed_.W_U();
+  return hook(Unembed::kOut, Linear(x, weight, precision, options));
 }
 
 Tensor ResidualModel::Forward(const ModelInput& input, ModelState* state, Hooks* hooks,
@@ -285,17 +296,15 @@ Tensor ResidualModel::Forward(const ModelInput& input, ModelState* state, Hooks*
   Tensor resid = EmbedTokens(input, context, hook);
   resid = Stream(resid, {0, n_layers()}, context, state, hook);
   if (state != nullptr) state->length_ += input.tokens.dim(1);
-  return UnembedStream(resid, hook);
+  if (input.last_logits > 0) {
+    resid = Slice(resid, 1, resid.dim(1) - input.last_logits, resid.dim(1));
+  }
+  return UnembedStream(resid, hook, input.precision);
 }
 
-Tensor ResidualModel::NextLogits(const ModelInput& input, ModelState* state) const {
-  const Scope none;
-  const MixerContext context = MakeContext(input, state);
-  const Tensor resid =
-      Stream(EmbedTokens(input, context, none), {0, n_layers()}, context, state, none);
-  if (state != nullptr) state->length_ += input.tokens.dim(1);
-  const int64_t pos = resid.dim(1);
-  return UnembedStream(Slice(resid, 1, pos - 1, pos), none).Reshaped({resid.dim(0), d_vocab()});
+Tensor ResidualModel::NextLogits(ModelInput input, ModelState* state) const {
+  input.last_logits = 1;
+  return Forward(input, state).Reshaped({input.tokens.dim(0), d_vocab()});
 }
 
 absl::StatusOr<Tensor> ResidualModel::Run(const ModelInput& input, Hooks* hooks,

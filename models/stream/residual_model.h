@@ -22,6 +22,7 @@
 #include "models/nn/hook.h"
 #include "models/nn/module.h"
 #include "models/nn/norm.h"
+#include "models/nn/precision.h"
 #include "models/stream/block.h"
 #include "tensor/core/tensor.h"
 
@@ -111,6 +112,12 @@ struct ModelInput {
   // i64 [batch, pos]: several sequences packed into a row, each a run of one number. Tokens see
   // those of their own segment only; not together with a state.
   Tensor segments = {};
+  // kBF16: a model of f32 weights.
+  Precision precision = Precision::kFull;
+  // > 0: logits of so many positions at the end of each row alone, [batch, last_logits, d_vocab],
+  // without the unembedding of those before. The points of ln_final and hook_unembed hold these
+  // positions then.
+  int64_t last_logits = 0;
 };
 
 // The past of a run: one state per mixer, and how many tokens it has seen.
@@ -149,13 +156,12 @@ class ResidualModel : public Module {
   // found and expected. Forward CHECKs the same.
   absl::Status Validate(const ModelInput& input, const ModelState* state = nullptr) const;
 
-  // Logits [batch, pos, d_vocab].
+  // Logits [batch, pos or input.last_logits, d_vocab], f32 under Precision::kBF16.
   Tensor Forward(const ModelInput& input, ModelState* state = nullptr, Hooks* hooks = nullptr,
                  const MixerContext* training = nullptr) const;
 
-  // The logits after the last position alone, [batch, d_vocab]: what generation needs, without the
-  // unembedding of a whole prompt.
-  Tensor NextLogits(const ModelInput& input, ModelState* state) const;
+  // The logits after the last position alone, [batch, d_vocab]: what generation needs.
+  Tensor NextLogits(ModelInput input, ModelState* state) const;
 
   // Forward after Validate, with the hooks' names checked before and their firing after the run.
   absl::StatusOr<Tensor> Run(const ModelInput& input, Hooks* hooks = nullptr,
@@ -166,7 +172,8 @@ class ResidualModel : public Module {
   Tensor EmbedTokens(const ModelInput& input, const MixerContext& context, const Scope& hook) const;
   Tensor Stream(Tensor resid, LayerRange layers, const MixerContext& context, ModelState* state,
                 const Scope& hook) const;
-  Tensor UnembedStream(const Tensor& resid, const Scope& hook) const;
+  Tensor UnembedStream(const Tensor& resid, const Scope& hook,
+                       Precision precision = Precision::kFull) const;
 
   // An empty past for `batch` rows.
   ModelState NewState(int64_t batch) const;

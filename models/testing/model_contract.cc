@@ -324,6 +324,93 @@ TEST_P(ModelContractTest, GradientsMatchDifferences) {
   }
 }
 
+double Norm(const std::vector<double>& x) {
+  double sum = 0;
+  for (const double value : x) sum += value * value;
+  return std::sqrt(sum);
+}
+
+double Distance(const Tensor& a, const Tensor& b) {
+  std::vector<double> difference = a.ToDoubles();
+  const std::vector<double> other = b.ToDoubles();
+  for (size_t i = 0; i < difference.size(); ++i) difference[i] -= other[i];
+  return Norm(difference);
+}
+
+// Logits of a run, and gradients of all parameters for some gradient of the logits.
+std::vector<Tensor> LogitsAndGradients(ResidualModel& model, const ModelInput& input) {
+  Tape tape;
+  std::vector<Parameter> parameters = Parameters(model);
+  for (Parameter& p : parameters) tape.Watch(*p.value);
+  const Tensor logits = model.Forward(input);
+  const Gradients found =
+      tape.Backward({logits}, {RandomNormal(logits.shape(), 11, logits.dtype())}, {});
+  std::vector<Tensor> results = {logits};
+  for (Parameter& p : parameters) {
+    results.push_back(found[*p.value]);
+    p.value->set_tape_ref({});
+  }
+  return results;
+}
+
+TEST_P(ModelContractTest, MixedPrecisionIsNearTheExact) {
+  ModelInput input{Tokens(3, 11)};
+  input.precision = Precision::kBF16;
+  const std::vector<Tensor> mixed = LogitsAndGradients(*model_, input);
+  const int before = NumThreads();
+  for (const int threads : {1, 2, 3}) {
+    SetNumThreads(threads);
+    const std::vector<Tensor> again = LogitsAndGradients(*model_, input);
+    for (size_t i = 0; i < mixed.size(); ++i) ExpectIdentical(again[i], mixed[i], "mixed");
+  }
+  SetNumThreads(before);
+  Hooks hooks;
+  hooks.Read("*", [](absl::string_view, const Tensor&) {});
+  const Tensor looked_at = model_->Forward(input, nullptr, &hooks);
+
+  SetUp();
+  ConvertParameters(*model_, kF64);
+  EXPECT_EQ(std::string(model_->Run(input).status().message()),
+            "precision is bf16 and the weights are f64, expected weights in f32");
+  input.precision = Precision::kFull;
+  const std::vector<Tensor> exact = LogitsAndGradients(*model_, input);
+  SetUp();
+  ConvertParameters(*model_, kBF16);
+  const std::vector<Tensor> narrow = LogitsAndGradients(*model_, input);
+
+  std::vector<double> sizes;
+  for (const Tensor& x : exact) sizes.push_back(Norm(x.ToDoubles()));
+  EXPECT_GT(Distance(mixed[0], exact[0]), 1e-4 * sizes[0]) << "nothing was rounded";
+  EXPECT_LT(Distance(looked_at, exact[0]), 0.02 * sizes[0]);
+  const double largest = *std::max_element(sizes.begin(), sizes.end());
+  const std::vector<Parameter> parameters = Parameters(*model_);
+  double mixed_error = 0, narrow_error = 0;  // relative
+  for (size_t i = 0; i < mixed.size(); ++i) {
+    EXPECT_EQ(mixed[i].dtype(), kF32);
+    // Two digits and a bit, and some products one after the other. Some gradients are sums that
+    // cancel (those of key biases are 0).
+    const double error = Distance(mixed[i], exact[i]), size = sizes[i] + 0.02 * largest;
+    EXPECT_LT(error, 0.08 * size) << (i == 0 ? "logits" : parameters[i - 1].name);
+    mixed_error += error / size;
+    narrow_error += Distance(narrow[i], exact[i]) / size;
+  }
+  // Of the same kind as the error of a model all in bf16.
+  EXPECT_LT(mixed_error, 1.3 * narrow_error);
+}
+
+TEST_P(ModelContractTest, LogitsOfTheLastPositionsAlone) {
+  ModelInput input{Tokens(2, 8)};
+  const Tensor logits = model_->Forward(input);
+  for (const int64_t last : {1, 3, 8}) {
+    input.last_logits = last;
+    ExpectNear(model_->Forward(input), Slice(logits, 1, 8 - last, 8), 1e-5,
+               absl::StrCat("the last ", last));
+  }
+  input.last_logits = 9;
+  EXPECT_EQ(std::string(model_->Run(input).status().message()),
+            "last_logits is 9, expected at most the 8 positions there are");
+}
+
 TEST_P(ModelContractTest, SameBitsForAnyNumberOfThreads) {
   const int before = NumThreads();
   const Tensor tokens = Tokens(4, 13);

@@ -9,6 +9,8 @@
 // - states fork, select rows, and roll back (or say that they cannot)
 // - gradients of all parameters match differences in float64
 // - the bits are the same for any number of threads; a run resumes from any layer
+// - mixed precision: logits and gradients within the error of bf16, the same bits for any number of
+//   threads
 // - what a model cannot read is an error with a message
 
 #ifndef RESIDUAL_MODELS_TESTING_MODEL_CONTRACT_H_

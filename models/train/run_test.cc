@@ -136,12 +136,22 @@ TEST_F(RunTest, WritesMetricsAndCheckpoints) {
 }
 
 TEST_F(RunTest, StraightEqualsSplitAnywhereBitForBit) {
-  for (const OptimizerKind kind : {OptimizerKind::kAdamW, OptimizerKind::kSgd}) {
-    config_.train.optimizer.kind = kind;
+  struct Variant {
+    OptimizerKind kind;
+    Precision precision;
+  };
+  for (const Variant& variant : {Variant{OptimizerKind::kAdamW, Precision::kFull},
+                                 Variant{OptimizerKind::kSgd, Precision::kFull},
+                                 Variant{OptimizerKind::kAdamW, Precision::kBF16}}) {
+    config_.train.optimizer.kind = variant.kind;
     config_.train.optimizer.momentum = 0.9;
     config_.train.optimizer.weight_decay = 0.1;
     config_.train.accumulation = 2;
-    const std::string name = OptimizerKindName(kind);
+    config_.train.precision = variant.precision;
+    // Without it attention is the fused one.
+    if (variant.precision == Precision::kBF16) model_config_.attn_dropout = 0;
+    const std::string name =
+        std::string(OptimizerKindName(variant.kind)) + "-" + PrecisionName(variant.precision);
     ASSERT_TRUE(Go(Folder(name)).ok());
     const std::string expected = Ending(Folder(name));
     const Philox random(1, RandomStream(name.c_str()));
@@ -168,12 +178,18 @@ TEST_F(RunTest, StraightEqualsSplitAnywhereBitForBit) {
 
 TEST_F(RunTest, SameBitsForAnyNumberOfThreads) {
   const int before = NumThreads();
-  for (const int threads : {1, 2, 3}) {
-    SetNumThreads(threads);
-    ASSERT_TRUE(Go(Folder(std::to_string(threads))).ok());
-    EXPECT_TRUE(Ending(Folder(std::to_string(threads))) == Ending(Folder("1"))) << threads;
+  for (const Precision precision : {Precision::kFull, Precision::kBF16}) {
+    config_.train.precision = precision;
+    const std::string name = PrecisionName(precision);
+    for (const int threads : {1, 2, 3}) {
+      SetNumThreads(threads);
+      const std::string folder = Folder(name + std::to_string(threads));
+      ASSERT_TRUE(Go(folder).ok());
+      EXPECT_TRUE(Ending(folder) == Ending(Folder(name + "1"))) << folder;
+    }
   }
   SetNumThreads(before);
+  EXPECT_FALSE(Ending(Folder("bf161")) == Ending(Folder("f321")));
 }
 
 TEST_F(RunTest, FinishedRunHasNothingLeftToDo) {

@@ -43,6 +43,13 @@ class Watched {
 Trainer::Trainer(const TrainConfig& config, ResidualModel& model, const DataSource& data)
     : config_(config), model_(model), data_(data), optimizer_(config.optimizer, model) {}
 
+ModelInput Trainer::Input(const TrainingBatch& batch) const {
+  ModelInput input;
+  input.tokens = batch.tokens;
+  input.precision = config_.precision;
+  return input;
+}
+
 absl::Status Trainer::NonFiniteLoss(const TrainingBatch& batch, double loss) const {
   const std::string where = absl::StrCat("step ", step_, ": the loss is ", loss);
   for (const Parameter& parameter : Parameters(model_)) {
@@ -58,7 +65,7 @@ absl::Status Trainer::NonFiniteLoss(const TrainingBatch& batch, double loss) con
     const bool scores = name.size() > 11 && name.substr(name.size() - 11) == "attn_scores";
     if (!first && !scores) first = DescribeNonFinite(std::string(name), x);
   });
-  model_.Forward({batch.tokens}, nullptr, &hooks);
+  model_.Forward(Input(batch), nullptr, &hooks);
   return absl::FailedPreconditionError(first ? absl::StrCat(where, "; activation ", *first)
                                              : where);
 }
@@ -82,7 +89,7 @@ absl::StatusOr<StepResult> Trainer::Step() {
 
     Tape tape;
     const Watched watched(tape, parameters);
-    const Tensor loss = CrossEntropy(model_.Forward({batch.tokens}, nullptr, nullptr, &training),
+    const Tensor loss = CrossEntropy(model_.Forward(Input(batch), nullptr, nullptr, &training),
                                      batch.targets, loss_options);
     const double value = loss.Item();
     if (!std::isfinite(value)) return NonFiniteLoss(batch, value);
@@ -131,7 +138,7 @@ double Trainer::Evaluate(int64_t batches) const {
   options.ignore_index = kIgnoreTarget;
   for (int64_t i = 0; i < batches; ++i) {
     const TrainingBatch batch = data_.EvalBatch(config_.seed, i, config_.batch_size);
-    total += CrossEntropy(model_.Forward({batch.tokens}), batch.targets, options).Item();
+    total += CrossEntropy(model_.Forward(Input(batch)), batch.targets, options).Item();
   }
   return batches > 0 ? total / batches : 0;
 }

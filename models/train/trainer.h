@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "models/nn/precision.h"
 #include "models/stream/residual_model.h"
 #include "models/train/data.h"
 #include "models/train/optimizer.h"
@@ -23,7 +24,8 @@ struct TrainConfig {
   int64_t accumulation = 1;  // batches per step; their gradients are averaged
   double clip_norm = 1;      // global norm of the gradient; 0: no clipping
   double label_smoothing = 0;
-  uint64_t seed = 0;  // of the data and of dropout
+  Precision precision = Precision::kFull;  // of the products, in training and evaluation
+  uint64_t seed = 0;                       // of the data and of dropout
 };
 
 struct StepResult {
@@ -59,6 +61,7 @@ class Trainer {
   Optimizer& optimizer() { return optimizer_; }
 
  private:
+  ModelInput Input(const TrainingBatch& batch) const;
   absl::Status NonFiniteLoss(const TrainingBatch& batch, double loss) const;
 
   TrainConfig config_;

@@ -85,6 +85,34 @@ TEST(TrainerTest, Learns) {
   EXPECT_EQ(trainer.step(), 150);
 }
 
+// Also steps far too small for a bf16 weight add up: the weights are f32.
+TEST(TrainerTest, MixedPrecisionFollowsFull) {
+  const auto data = TinyText();
+  for (const double lr : {1e-2, 1e-4}) {
+    TrainConfig config = SmallConfig();
+    config.batch_size = 8;
+    config.schedule.lr = lr;
+    const auto full_model = TinyModel(TinyConfig()), mixed_model = TinyModel(TinyConfig());
+    Trainer full(config, *full_model, *data);
+    config.precision = Precision::kBF16;
+    Trainer mixed(config, *mixed_model, *data);
+    const double start = full.Evaluate(8);
+    EXPECT_NE(mixed.Evaluate(8), start);
+    for (int i = 0; i < 100; ++i) {
+      const auto a = full.Step(), b = mixed.Step();
+      ASSERT_TRUE(a.ok() && b.ok());
+      EXPECT_NEAR(b->loss, a->loss, lr > 1e-3 ? 0.1 : 0.002) << "step " << i;
+      EXPECT_NEAR(b->grad_norm, a->grad_norm, 0.2 * a->grad_norm) << "step " << i;
+    }
+    const double fell = start - full.Evaluate(8);
+    EXPECT_GT(fell, 100 * lr * 0.3);
+    EXPECT_NEAR(start - mixed.Evaluate(8), fell, 0.1 * fell);
+    for (const Parameter& parameter : Parameters(*mixed_model)) {
+      EXPECT_EQ(parameter.value->dtype(), kF32) << parameter.name;
+    }
+  }
+}
+
 TEST(TrainerTest, AccumulationEqualsTheLargerBatch) {
   const RowsInOrder data;
   for (const DType dtype : {kF64, kF32}) {

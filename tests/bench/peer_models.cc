@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "models/nn/module.h"
+#include "models/nn/precision.h"
 #include "models/zoo/zoo.h"
 #include "ops/loss/cross_entropy.h"
 #include "tensor/autograd/tape.h"
@@ -66,6 +67,9 @@ absl::Status PeerTraining::Prepare(const Json& request, Workload* workload) {
   train.batch_size = tokens.dim(1);
   train.optimizer.weight_decay = request.value("weight_decay", 0.1);
   train.schedule.lr = request.value("lr", 1e-3);
+  const auto precision = PrecisionFromName(request.value("precision", "f32"));
+  RESIDUAL_CHECK(precision.has_value()) << request.dump();
+  train.precision = *precision;
   train.clip_norm = 0;
   trainer_ = std::make_unique<Trainer>(train, *model_, *data_);
   *workload = [this]() {

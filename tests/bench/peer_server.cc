@@ -4,7 +4,7 @@
 //   {"do": "op", "op": "matmul", "options": {}, "inputs": [{"path", "shape", "dtype"}, ..]}
 //       makes this the current workload; files hold raw f32 or i64, floats are converted to dtype
 //   {"do": "train", "config": {..}, "seed": 1, "folder": "..", "tokens": "..", "shape": [steps,
-//    batch, pos + 1], "lr": 1e-3, "weight_decay": 0.1}
+//    batch, pos + 1], "lr": 1e-3, "weight_decay": 0.1, "precision": "f32"}
 //       the current workload is a training step; writes the initial weights to folder
 //   {"do": "model", "folder": "..", "shape": [batch, pos], "dtype": "f32"}
 //       the current workload is a forward pass of a saved model on tokens 0, 1, ..
