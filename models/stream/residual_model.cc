@@ -212,8 +212,14 @@ absl::Status ResidualModel::Validate(const ModelInput& input, const ModelState* 
   return absl::OkStatus();
 }
 
-MixerContext ResidualModel::MakeContext(const ModelInput& input, const ModelState* state) const {
+MixerContext ResidualModel::MakeContext(const ModelInput& input, const ModelState* state,
+                                        const MixerContext* training) const {
   MixerContext context;
+  if (training != nullptr) {
+    context.training = true;
+    context.seed = training->seed;
+    context.step = training->step;
+  }
   context.past = state ? state->length() : 0;
   context.key_mask = input.attention_mask;
   context.segments = input.segments;
@@ -287,12 +293,7 @@ Tensor ResidualModel::UnembedStream(const Tensor& resid, const Scope& hook,
 Tensor ResidualModel::Forward(const ModelInput& input, ModelState* state, Hooks* hooks,
                               const MixerContext* training) const {
   const Scope hook(hooks);
-  MixerContext context = MakeContext(input, state);
-  if (training != nullptr) {
-    context.training = true;
-    context.seed = training->seed;
-    context.step = training->step;
-  }
+  const MixerContext context = MakeContext(input, state, training);
   Tensor resid = EmbedTokens(input, context, hook);
   resid = Stream(resid, {0, n_layers()}, context, state, hook);
   if (state != nullptr) state->length_ += input.tokens.dim(1);

@@ -167,8 +167,10 @@ class ResidualModel : public Module {
   absl::StatusOr<Tensor> Run(const ModelInput& input, Hooks* hooks = nullptr,
                              ModelState* state = nullptr) const;
 
-  // The three parts. A context comes from MakeContext.
-  MixerContext MakeContext(const ModelInput& input, const ModelState* state = nullptr) const;
+  // The three parts. A context comes from MakeContext; training: dropout is on, with its seed and
+  // step.
+  MixerContext MakeContext(const ModelInput& input, const ModelState* state = nullptr,
+                           const MixerContext* training = nullptr) const;
   Tensor EmbedTokens(const ModelInput& input, const MixerContext& context, const Scope& hook) const;
   Tensor Stream(Tensor resid, LayerRange layers, const MixerContext& context, ModelState* state,
                 const Scope& hook) const;

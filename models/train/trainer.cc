@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "models/stream/token_loss.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/loss/cross_entropy.h"
 #include "ops/optimizer/optimizer.h"
@@ -89,8 +90,7 @@ absl::StatusOr<StepResult> Trainer::Step() {
 
     Tape tape;
     const Watched watched(tape, parameters);
-    const Tensor loss = CrossEntropy(model_.Forward(Input(batch), nullptr, nullptr, &training),
-                                     batch.targets, loss_options);
+    const Tensor loss = TokenLoss(model_, Input(batch), batch.targets, loss_options, &training);
     const double value = loss.Item();
     if (!std::isfinite(value)) return NonFiniteLoss(batch, value);
     result.loss += value / config_.accumulation;
@@ -138,7 +138,7 @@ double Trainer::Evaluate(int64_t batches) const {
   options.ignore_index = kIgnoreTarget;
   for (int64_t i = 0; i < batches; ++i) {
     const TrainingBatch batch = data_.EvalBatch(config_.seed, i, config_.batch_size);
-    total += CrossEntropy(model_.Forward(Input(batch)), batch.targets, options).Item();
+    total += TokenLoss(model_, Input(batch), batch.targets, options).Item();
   }
   return batches > 0 ? total / batches : 0;
 }

@@ -8,8 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "models/nn/module.h"
 #include "models/nn/precision.h"
+#include "models/stream/token_loss.h"
 #include "models/zoo/zoo.h"
-#include "ops/loss/cross_entropy.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/check.h"
 #include "tensor/base/status_macros.h"
@@ -88,18 +88,20 @@ absl::Status PrepareForward(const Json& request, Workload* workload) {
   Tensor tokens =
       Tensor::Uninitialized(Shape(request.at("shape").get<std::vector<int64_t>>()), kI64);
   for (int64_t i = 0; i < tokens.elements(); ++i) tokens.mutable_data<int64_t>()[i] = i;
+  ModelInput input{tokens};
+  input.last_logits = request.value("last_logits", 0);
   if (request.value("backward", false)) {
     *workload = [model, tokens]() {
       const std::vector<Parameter> parameters = Parameters(*model);
       Tape tape;
       for (const Parameter& parameter : parameters) tape.Watch(*parameter.value);
-      const Gradients grads = tape.Backward(CrossEntropy(model->Forward({tokens}), tokens));
+      const Gradients grads = tape.Backward(TokenLoss(*model, {tokens}, tokens));
       const TensorList results = {grads.Find(*parameters[0].value)};
       for (const Parameter& parameter : parameters) parameter.value->set_tape_ref({});
       return results;
     };
   } else {
-    *workload = [model, tokens]() { return TensorList{model->Forward({tokens})}; };
+    *workload = [model, input]() { return TensorList{model->Forward(input)}; };
   }
   return absl::OkStatus();
 }

@@ -6,8 +6,10 @@
 //   {"do": "train", "config": {..}, "seed": 1, "folder": "..", "tokens": "..", "shape": [steps,
 //    batch, pos + 1], "lr": 1e-3, "weight_decay": 0.1, "precision": "f32"}
 //       the current workload is a training step; writes the initial weights to folder
-//   {"do": "model", "folder": "..", "shape": [batch, pos], "dtype": "f32"}
-//       the current workload is a forward pass of a saved model on tokens 0, 1, ..
+//   {"do": "model", "folder": "..", "shape": [batch, pos], "dtype": "f32", "backward": false,
+//    "last_logits": 0}
+//       the current workload is a forward pass of a saved model on tokens 0, 1, .. ; with the
+//       logits of so many positions at the end alone, or with the gradients of its loss
 //   {"do": "write", "path": "/tmp/x"}   runs once; writes its results as f32 to /tmp/x.0, /tmp/x.1
 //       -> {"shapes": [[..], ..]}
 //   {"do": "time", "threads": 2, "seconds": 0.1, "repeat": 1}   -> {"times": [seconds of each run]}

@@ -102,7 +102,7 @@ class Model(torch.nn.Module):
 class TorchTraining:
     """Steps of AdamW on the batches, one after the other."""
 
-    def __init__(self, config, weights, tokens, lr, weight_decay, compiled):
+    def __init__(self, config, weights, tokens, lr, weight_decay, compiled=False, autocast=False):
         model = Model(config, weights)
         decayed = [p for p in model.parameters() if p.dim() >= 2]
         others = [p for p in model.parameters() if p.dim() < 2]
@@ -112,13 +112,15 @@ class TorchTraining:
         ]
         self.adam = torch.optim.AdamW(groups, lr=lr, fused=True)
         self.model = torch.compile(model) if compiled else model
+        self.autocast = autocast
         self.tokens = tokens
         self.losses = []
 
     def __call__(self):
         batch = self.tokens[len(self.losses) % len(self.tokens)]
         self.adam.zero_grad(set_to_none=True)
-        loss = self.model(batch[:, :-1].contiguous(), batch[:, 1:].contiguous())
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.autocast):
+            loss = self.model(batch[:, :-1].contiguous(), batch[:, 1:].contiguous())
         loss.backward()
         self.adam.step()
         self.losses.append(loss.item())
@@ -138,9 +140,8 @@ class TrainingRow:
     threads: tuple = (2,)
     share_goal: float = None
     steps: int = 100  # whose losses are compared
-    compiled: bool = True
+    dtype: str = "f32"  # bf16: mixed precision here, autocast there
 
-    dtype = "f32"
     lr, weight_decay = 1e-3, 0.1
 
     @property
@@ -175,7 +176,7 @@ class TrainingRow:
         matrices += self.d_model * self.vocab
         tokens = self.batch * self.context
         attention = self.layers * 2.0 * tokens * self.context * self.d_model * 3.5
-        return Work(6.0 * matrices * tokens + attention, "f32")
+        return Work(6.0 * matrices * tokens + attention, self.dtype)
 
     def contests(self, race):
         config = self.config()
@@ -191,31 +192,39 @@ class TrainingRow:
             shape=shape,
             lr=self.lr,
             weight_decay=self.weight_decay,
+            precision=self.dtype,
         )
         weights = read_safetensors(f"{race.folder}/model/model.safetensors")
         torch.set_num_threads(2)
 
-        def training(compiled):
-            return TorchTraining(config, weights, tokens, self.lr, self.weight_decay, compiled)
+        def training(**how):
+            return TorchTraining(config, weights, tokens, self.lr, self.weight_decay, **how)
 
-        eager = training(False)
+        mixed = self.dtype == "bf16"
+        eager = training(autocast=mixed)
         peers = [eager]
-        if self.compiled and race.compile:
+        if race.compile:
             try:
-                compiled = training(True)
+                compiled = training(compiled=True, autocast=mixed)
                 start = time.perf_counter()
                 compiled()
                 note(f"  compiled in {time.perf_counter() - start:.0f} s")
                 peers.append(compiled)
             except Exception as error:  # no C++ compiler, or one it does not like
                 note(f"  torch.compile: {str(error).splitlines()[0]}")
-        # The first steps of both, whose losses must agree.
+        # The first steps of both, whose losses must agree with those of PyTorch in f32.
         steps = min(self.steps, race.training_steps)
-        for _ in range(steps):
-            eager()
+        exact = training() if mixed else eager
+        for run in [exact, eager] if mixed else [eager]:
+            for _ in range(steps):
+                run()
         race.server.ask(do="time", threads=2, seconds=0, repeat=steps, warm=False)
         ours = race.server.ask(do="losses")["losses"][:steps]
-        difference = max(abs(a - b) for a, b in zip(ours, eager.losses))
+
+        def difference(losses):
+            return max(abs(a - b) for a, b in zip(losses, exact.losses))
+
+        errors = [difference(ours), difference(eager.losses)]
         for threads in self.threads:
             yield Contest(
                 self.name,
@@ -226,14 +235,51 @@ class TrainingRow:
                 self.goal,
                 self.work(),
                 self.share_goal,
-                error_ours=difference,
-                error_peer=0.0,
+                error_ours=errors[0],
+                error_peer=errors[1],
             )
+
+
+def gpt2_folder(race):
+    """GPT-2 124M with random weights, as Hugging Face writes it."""
+    import transformers
+
+    folder = f"{race.folder}/gpt2"
+    if not pathlib.Path(folder).exists():
+        torch.manual_seed(1)
+        config = transformers.GPT2Config(resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)
+        transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
+
+
+def gpt2(folder, dtype):
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    return transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=dtype).eval()
+
+
+def bridge(folder, dtype):
+    """TransformerLens's model of the folder; None without it."""
+    try:
+        from transformer_lens.model_bridge import TransformerBridge
+    except ImportError:
+        note("  without TransformerLens: it needs the Python package transformer_lens")
+        return None
+    return TransformerBridge.boot_transformers(
+        folder, hf_model=gpt2(folder, dtype), device="cpu", dtype=dtype
+    )
+
+
+def gpt2_work(count, pos, unembedded):
+    """Of a forward pass of `count` tokens in rows of `pos`, with logits of `unembedded`."""
+    blocks = 12 * 12 * 768**2
+    return 2.0 * (blocks * count + 768 * 50257 * unembedded) + 12 * 2.0 * count * pos * 768
 
 
 @dataclasses.dataclass
 class ForwardRow:
-    """GPT-2 124M with random weights, against Hugging Face's."""
+    """GPT-2 124M with random weights, against Hugging Face's and TransformerLens's."""
 
     batch: int
     pos: int
@@ -255,17 +301,12 @@ class ForwardRow:
 
     def contests(self, race):
         try:
-            import transformers
+            folder = gpt2_folder(race)
         except ImportError:
             note("  left out: it needs the Python package transformers")
             return
-        folder = f"{race.folder}/gpt2"
-        if not pathlib.Path(folder).exists():
-            torch.manual_seed(1)
-            config = transformers.GPT2Config(resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)
-            transformers.GPT2LMHeadModel(config).save_pretrained(folder)
         wanted = {"f32": torch.float32, "bf16": torch.bfloat16}[self.dtype]
-        model = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=wanted).eval()
+        model = gpt2(folder, wanted)
         tokens = torch.arange(self.batch * self.pos).reshape(self.batch, self.pos)
         race.server.ask(
             do="model",
@@ -286,24 +327,31 @@ class ForwardRow:
             return model.transformer.wte.weight.grad
 
         run = there_and_back if self.backward else there
+        peers = [run]
+        lens = bridge(folder, wanted) if self.dtype == "f32" and not self.backward else None
+        if lens is not None:
+
+            def there_with_lens():
+                with torch.no_grad():
+                    return lens(tokens)
+
+            peers.append(there_with_lens)
         torch.set_num_threads(2)
         theirs, ours = run().float(), race.our_results()[0]
-        exact = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float64).eval()
-        model, keep = exact, model
+        keep, model = model, gpt2(folder, torch.float64)
         want = run()
         model = keep
         largest = want.abs().max()
         errors = [float((t.double() - want).abs().max() / largest) for t in (ours, theirs)]
-        matrices = 12 * 12 * 768**2 + 768 * 50257
         count = self.batch * self.pos
-        work = 2.0 * matrices * count + 12 * 2.0 * count * self.pos * 768
+        work = gpt2_work(count, self.pos, count)
         for threads in self.threads:
             yield Contest(
                 self.name,
                 self.shape,
                 self.dtype,
                 threads,
-                [run],
+                peers,
                 self.goal,
                 Work(work * (3 if self.backward else 1), self.dtype),
                 error_ours=errors[0],
@@ -311,12 +359,76 @@ class ForwardRow:
             )
 
 
+@dataclasses.dataclass
+class PrefillRow:
+    """GPT-2 124M reads a prompt, logits of the last position alone, against llama.cpp."""
+
+    pos: int = 512
+    goal: float = 1.0
+    threads: tuple = (2,)
+
+    name, dtype = "GPT-2 124M prefill", "f32"
+    # Of its llama-bench with 2 threads on 2 cores of an AMD EPYC, where it is not installed.
+    tokens_per_second = 753
+
+    @property
+    def shape(self):
+        return f"1x{self.pos}, last logits"
+
+    def title(self):
+        return f"{self.name} {self.shape} {self.dtype}"
+
+    def contests(self, race):
+        try:
+            folder = gpt2_folder(race)
+        except ImportError:
+            note("  left out: it needs the Python package transformers")
+            return
+        tokens = torch.arange(self.pos)
+        race.server.ask(do="model", folder=folder, shape=[1, self.pos], dtype="f32", last_logits=1)
+        torch.set_num_threads(2)
+        with torch.no_grad():
+            exact = gpt2(folder, torch.float64)(tokens[None], use_cache=False).logits[0, -1]
+
+        def error(logits):
+            return float((logits.double() - exact).abs().max() / exact.abs().max())
+
+        peers, error_peer, keep = [], None, None
+        try:
+            import llama
+
+            path = f"{race.folder}/gpt2.gguf"
+            llama.write_gguf(gpt2(folder, torch.float32), path)
+            peers.append(llama.Prefill(path, tokens.tolist()))
+            error_peer = error(peers[0]())
+        except ImportError:
+            note("  against a time on record: it needs the packages llama-cpp-python and gguf")
+            keep = self.pos / self.tokens_per_second
+        for threads in self.threads:
+            yield Contest(
+                self.name,
+                self.shape,
+                self.dtype,
+                threads,
+                peers,
+                self.goal,
+                Work(gpt2_work(self.pos, self.pos, 1), self.dtype),
+                keep_seconds=keep,
+                error_ours=error(race.our_results()[0].flatten()),
+                error_peer=error_peer,
+            )
+
+
 def all_rows():
     return [
-        TrainingRow("training step", 2, 256, 8, 256, 16, 256, False, 1.6),
+        TrainingRow("training step", 2, 256, 8, 256, 16, 256, False, 1.6, (2, 1)),
         TrainingRow("training step", 2, 256, 8, 256, 16, 50257, False, 1.5, steps=10),
-        TrainingRow("training step", 4, 128, 4, 64, 12, 65, True, 1.6, threads=(2, 1)),
+        TrainingRow("training step", 4, 128, 4, 64, 12, 65, True, 1.6, (2, 1)),
         TrainingRow("training step", 6, 384, 6, 256, 12, 65, True, 1.2, (2, 1), 0.8),
+        TrainingRow("training step", 2, 256, 8, 256, 16, 256, False, 1.3, dtype="bf16"),
+        TrainingRow("training step", 2, 256, 8, 256, 16, 50257, False, 1.3, steps=5, dtype="bf16"),
+        TrainingRow("training step", 4, 128, 4, 64, 12, 65, True, 1.3, (2, 1), dtype="bf16"),
+        TrainingRow("training step", 6, 384, 6, 256, 12, 65, True, 1.3, (2, 1), None, 20, "bf16"),
         ForwardRow(1, 1024, 1.3),
         ForwardRow(8, 128, 1.3),
         ForwardRow(1, 16, 2.0),
@@ -324,4 +436,5 @@ def all_rows():
         ForwardRow(8, 128, 1.2, "bf16"),
         ForwardRow(1, 16, 1.2, "bf16"),
         ForwardRow(1, 1024, 1.3, backward=True, threads=(2,)),
+        PrefillRow(),
     ]
