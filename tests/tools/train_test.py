@@ -89,6 +89,20 @@ class TrainTest(unittest.TestCase, tools.ToolTest):
         self.assertNotEqual(tools.read_safetensors(os.path.join(self.out, "model.safetensors")),
                             first)
 
+    def test_mixed_precision(self):
+        self.train("--model=gpt2", "--text=" + self.text, *_SMALL)
+        exact = tools.read_safetensors(os.path.join(self.out, "model.safetensors"))
+        self.out = os.path.join(self.folder, "mixed")
+        summary = self.train("--model=gpt2", "--text=" + self.text, "--precision=bf16", *_SMALL)
+        self.assertLess(summary["loss"], math.log(256))
+        mixed = tools.read_safetensors(os.path.join(self.out, "model.safetensors"))
+        self.assertEqual({name: item[0] for name, item in mixed.items()},
+                         {name: item[0] for name, item in exact.items()})
+        self.assertNotEqual(mixed, exact)
+        self.assert_fails(
+            tools.run("train", "--resume", "--out=" + self.out, "--precision=f32"), 2,
+            "--resume: precision is", "train.json")
+
     def test_task(self):
         summary = self.train("--model=attn_only", "--task=repeated_tokens", "--d_vocab=8",
                              "--lr=0.01", *_SMALL)
@@ -119,6 +133,7 @@ class TrainTest(unittest.TestCase, tools.ToolTest):
                 (["--model=gpt2", text, "--lr=fast"], ["--lr=fast", "a number"]),
                 (["--model=gpt2", text, "--dropout=2"], ["dropout' is 2", "[0.0, 1.0]"]),
                 (["--model=gpt2", text, "--positions=rotery"], ["did you mean 'rotary'"]),
+                (["--model=gpt2", text, "--precision=fp16"], ["'precision'", "bf16"]),
                 (["--model=gpt2", text, "--tokenizer=bpe:9"], ["--tokenizer=bpe:9", "256"]),
                 (["--model=gpt2", text, "--d_vocab=5"], ["--d_vocab=5", "256 tokens"]),
                 (["--model=gpt2", text, "--d_model=65536", "--d_head=64", "--n_layers=4"],
