@@ -1,11 +1,9 @@
 #include "models/text/pipeline.h"
 
-#include <deque>
 #include <optional>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/strings/str_cat.h"
 #include "tensor/io/file.h"
 
 namespace residual {
@@ -16,14 +14,14 @@ class CachedEncoder {
  public:
   CachedEncoder(const TokenModel& model, std::vector<int32_t>* ids) : model_(model), ids_(*ids) {}
 
-  // The bytes of `piece` must stay where they are until the encoder is gone.
   void Encode(absl::string_view piece) {
     if (piece.size() > kLongestCached) return model_.Encode(piece, &ids_);
     if (seen_.size() > kMostCached) seen_.clear();
-    const auto [it, is_new] = seen_.try_emplace(piece, Stretch{ids_.size(), 0});
-    if (is_new) {
+    const auto it = seen_.find(piece);
+    if (it == seen_.end()) {
+      const size_t begin = ids_.size();
       model_.Encode(piece, &ids_);
-      it->second.count = ids_.size() - it->second.begin;
+      seen_.emplace(piece, Stretch{begin, ids_.size() - begin});
     } else {
       const Stretch stretch = it->second;
       for (size_t i = 0; i < stretch.count; ++i) ids_.push_back(ids_[stretch.begin + i]);
@@ -38,7 +36,7 @@ class CachedEncoder {
   };
   const TokenModel& model_;
   std::vector<int32_t>& ids_;
-  absl::flat_hash_map<absl::string_view, Stretch> seen_;
+  absl::flat_hash_map<std::string, Stretch> seen_;
 };
 
 class Pipeline : public Tokenizer {
@@ -51,25 +49,41 @@ class Pipeline : public Tokenizer {
   std::vector<int32_t> Encode(absl::string_view text) const override {
     std::vector<int32_t> ids;
     ids.reserve(text.size() / 4 + 1);
-    std::deque<std::string> rewritten;  // alive as long as the encoder
     CachedEncoder encoder(*parts_.model, &ids);
+    bool first = true;  // nothing of the text came before
     auto plain = [&](absl::string_view part, std::optional<int32_t> id) {
-      if (id) return ids.push_back(*id);
-      if (parts_.add_prefix_space && part[0] != ' ') {
-        part = rewritten.emplace_back(absl::StrCat(" ", part));
+      if (id) {
+        ids.push_back(*id);
+      } else {
+        parts_.pre_tokenizer->Split(part, first,
+                                    [&](absl::string_view piece, bool) { encoder.Encode(piece); });
       }
-      parts_.pre_tokenizer->Split(part, [&](absl::string_view piece) { encoder.Encode(piece); });
+      first = false;
     };
     in_text_.Split(text, [&](absl::string_view part, std::optional<int32_t> id) {
-      if (id) return ids.push_back(*id);
-      if (parts_.normalizer) part = rewritten.emplace_back(parts_.normalizer->Normalize(part));
-      in_normalized_.Split(part, plain);
+      if (id) {
+        ids.push_back(*id);
+        first = false;
+      } else if (parts_.normalizer) {
+        in_normalized_.Split(parts_.normalizer->Normalize(part), plain);
+      } else {
+        in_normalized_.Split(part, plain);
+      }
     });
     return ids;
   }
 
   std::string Decode(absl::Span<const int32_t> ids) const override {
     std::string text;
+    if (parts_.decoder) {
+      std::vector<std::string> tokens;
+      for (const int32_t id : ids) {
+        if (Has(id)) tokens.push_back(parts_.vocabulary[id].written);
+      }
+      parts_.decoder->Apply(&tokens);
+      for (const std::string& token : tokens) text += token;
+      return text;
+    }
     for (const int32_t id : ids) {
       if (Has(id)) text += parts_.vocabulary[id].text;
     }

@@ -1,5 +1,5 @@
 // A tokenizer made of parts, as tokenizer.json lists them:
-//   added tokens -> normalizer -> pre-tokenizer -> model, and back by joining the tokens' text.
+//   added tokens -> normalizer -> pre-tokenizer -> model, and back through the decoder.
 
 #ifndef RESIDUAL_MODELS_TEXT_PIPELINE_H_
 #define RESIDUAL_MODELS_TEXT_PIPELINE_H_
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "models/text/prepare/added_tokens.h"
+#include "models/text/prepare/decoder.h"
 #include "models/text/prepare/normalizer.h"
 #include "models/text/prepare/pre_tokenizer.h"
 #include "models/text/token_model.h"
@@ -18,8 +19,9 @@
 namespace residual {
 
 struct VocabularyEntry {
-  std::string text;  // bytes; empty for an id without a token
+  std::string text;  // the bytes it stands for; empty for an id without a token
   bool special = false;
+  std::string written;  // as the file writes it, for the decoder
 };
 
 struct PipelineParts {
@@ -27,9 +29,9 @@ struct PipelineParts {
   std::vector<AddedToken> added;
   std::unique_ptr<Normalizer> normalizer;  // null: the text as it is
   std::unique_ptr<PreTokenizer> pre_tokenizer;
-  bool add_prefix_space = false;  // to text (between added tokens) that does not begin with one
   std::unique_ptr<TokenModel> model;
-  std::string json;  // the tokenizer.json that Save writes
+  std::unique_ptr<Decoder> decoder;  // null: the tokens' bytes are the text
+  std::string json;                  // the tokenizer.json that Save writes
 };
 
 std::unique_ptr<Tokenizer> MakePipeline(PipelineParts parts);

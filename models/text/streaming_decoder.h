@@ -11,9 +11,10 @@
 
 namespace residual {
 
-// What Add returns is whole characters: bytes that begin one wait for those that end it, and bytes
-// that can belong to none become U+FFFD. All of it, with what Finish returns, is
-// ReplaceInvalid(tokenizer.Decode(ids)).
+// What Add returns is whole characters: tokens whose bytes end within one wait for those that
+// complete it, and bytes that can belong to none become U+FFFD. All of it, with what Finish
+// returns, is ReplaceInvalid(tokenizer.Decode(ids)); but where byte tokens ("<0xE2>") of a
+// character are followed by others that belong to none, Decode replaces them all.
 class StreamingDecoder {
  public:
   // The tokenizer must outlive the decoder.
@@ -26,9 +27,12 @@ class StreamingDecoder {
   std::string Finish();
 
  private:
+  std::string Emit();
+
   const Tokenizer& tokenizer_;
-  std::vector<int32_t> last_;  // the ids before, as far as the next one's text can depend on them
-  std::string held_back_;      // bytes that begin a character
+  std::vector<int32_t> last_;       // the id before: what follows can depend on there being one
+  std::vector<int32_t> held_back_;  // the ids that wait
+  std::string bytes_;               // their bytes
 };
 
 }  // namespace residual

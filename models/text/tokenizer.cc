@@ -8,6 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "models/checkpoint/config_reader.h"
 #include "models/text/bpe/bpe_trainer.h"
+#include "models/text/json_field.h"
+#include "models/text/sentence_piece/sentence_piece.h"
 #include "models/text/tokenizer_json.h"
 #include "tensor/base/check.h"
 #include "tensor/base/status_macros.h"
@@ -34,6 +36,34 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadVocabAndMerges(const std::string&
   RESIDUAL_ASSIGN_OR_RETURN(const auto vocab, ReadJsonObject(vocab_path, kLargestFile));
   RESIDUAL_ASSIGN_OR_RETURN(const std::string merges, ReadFile(merges_path, kLargestFile));
   return TokenizerFromVocabAndMerges(vocab, merges, vocab_path, merges_path);
+}
+
+// What tokenizer_config.json says of a BERT vocabulary; it may be missing.
+absl::StatusOr<WordPieceFileOptions> ReadWordPieceOptions(const std::string& folder) {
+  WordPieceFileOptions options;
+  const std::string path = JoinPath(folder, "tokenizer_config.json");
+  if (!IsFile(path)) return options;
+  RESIDUAL_ASSIGN_OR_RETURN(const auto json, ReadJsonObject(path, kLargestFile));
+  const JsonField config(json, path);
+  RESIDUAL_ASSIGN_OR_RETURN(options.lowercase, config["do_lower_case"].Bool(true));
+  RESIDUAL_ASSIGN_OR_RETURN(options.handle_chinese_chars,
+                            config["tokenize_chinese_chars"].Bool(true));
+  if (!config["strip_accents"].is_null()) {
+    RESIDUAL_ASSIGN_OR_RETURN(options.strip_accents, config["strip_accents"].Bool());
+  }
+  return options;
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadWordPiece(const std::string& folder,
+                                                         const std::string& path) {
+  RESIDUAL_ASSIGN_OR_RETURN(const WordPieceFileOptions options, ReadWordPieceOptions(folder));
+  RESIDUAL_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kLargestFile));
+  return TokenizerFromWordPieceVocabulary(text, options, path);
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadSentencePiece(const std::string& path) {
+  RESIDUAL_ASSIGN_OR_RETURN(std::string model, ReadFile(path, kLargestFile));
+  return TokenizerFromSentencePiece(std::move(model), path);
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadJson(const std::string& path) {
@@ -77,6 +107,12 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& fold
           folder_or_file.substr(0, folder_or_file.size() - absl::string_view("vocab.json").size());
       return LoadVocabAndMerges(folder_or_file, folder + "merges.txt");
     }
+    if (absl::EndsWith(folder_or_file, ".txt")) {
+      const size_t slash = folder_or_file.rfind('/');
+      return LoadWordPiece(slash == std::string::npos ? "." : folder_or_file.substr(0, slash),
+                           folder_or_file);
+    }
+    if (absl::EndsWith(folder_or_file, ".model")) return LoadSentencePiece(folder_or_file);
     return LoadJson(folder_or_file);
   }
   const std::string json = JoinPath(folder_or_file, "tokenizer.json");
@@ -84,8 +120,16 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& fold
   const std::string vocab = JoinPath(folder_or_file, "vocab.json");
   const std::string merges = JoinPath(folder_or_file, "merges.txt");
   if (IsFile(vocab) && IsFile(merges)) return LoadVocabAndMerges(vocab, merges);
-  return absl::NotFoundError(absl::StrCat(
-      folder_or_file, ": no tokenizer, expected tokenizer.json, or vocab.json and merges.txt"));
+  for (const char* name : {"spiece.model", "tokenizer.model", "sentencepiece.bpe.model"}) {
+    const std::string path = JoinPath(folder_or_file, name);
+    if (IsFile(path)) return LoadSentencePiece(path);
+  }
+  const std::string words = JoinPath(folder_or_file, "vocab.txt");
+  if (IsFile(words)) return LoadWordPiece(folder_or_file, words);
+  return absl::NotFoundError(
+      absl::StrCat(folder_or_file,
+                   ": no tokenizer, expected tokenizer.json, or vocab.json and merges.txt, or "
+                   "spiece.model, or vocab.txt"));
 }
 
 }  // namespace residual

@@ -34,8 +34,8 @@ class Tokenizer {
   // ("<|endoftext|>") becomes that token.
   virtual std::vector<int32_t> Encode(absl::string_view text) const = 0;
 
-  // The text of the ids, special tokens included. The bytes may be no valid UTF-8: a token can end
-  // within a character. Ids without a token have no text.
+  // The text of the ids, special tokens included. Of a byte-level tokenizer the bytes may be no
+  // valid UTF-8: a token can end within a character. Ids without a token have no text.
   virtual std::string Decode(absl::Span<const int32_t> ids) const = 0;
 
   // One more than the largest id.
@@ -47,7 +47,8 @@ class Tokenizer {
   // A token that is no text, such as the end of a document.
   virtual bool IsSpecial(int32_t id) const = 0;
 
-  // Writes tokenizer.json, as Hugging Face writes it, into the folder, which must exist.
+  // Writes tokenizer.json, as Hugging Face writes it, into the folder, which must exist;
+  // spiece.model if it came from such a file.
   virtual absl::Status Save(const std::string& folder) const = 0;
 };
 
@@ -62,7 +63,9 @@ std::unique_ptr<Tokenizer> MakeByteTokenizer();
 // InvalidArgument unless 256 <= vocab_size <= 2^20 and the text has fewer than 2^31 bytes.
 absl::StatusOr<std::unique_ptr<Tokenizer>> TrainBpe(absl::string_view text, int64_t vocab_size);
 
-// A folder with tokenizer.json, or else vocab.json and merges.txt; or a tokenizer.json by any name.
+// A folder with tokenizer.json, or else vocab.json and merges.txt (GPT-2), spiece.model or
+// tokenizer.model (SentencePiece), or vocab.txt (BERT); or one such file: a .txt, a .model, a
+// vocab.json beside its merges.txt, or a tokenizer.json by any name.
 // NotFound if there is none; InvalidArgument names the file, the field, what was found and what is
 // expected. What we lack (a model, normalizer or pattern) is refused by name, never passed over.
 // Truncation, padding and post-processing are the caller's business.

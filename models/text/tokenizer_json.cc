@@ -6,12 +6,17 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "models/checkpoint/config_reader.h"
 #include "models/text/bpe/bpe.h"
 #include "models/text/bpe/byte_level.h"
+#include "models/text/json_field.h"
+#include "models/text/json_prepare.h"
 #include "models/text/pipeline.h"
+#include "models/text/words/unigram.h"
+#include "models/text/words/word_piece.h"
 #include "nlohmann/json.hpp"
 #include "tensor/base/status_macros.h"
 
@@ -20,229 +25,214 @@ namespace {
 
 using Json = nlohmann::json;
 
-// Reads one tokenizer.json; every error names the file and the field.
+// Reads one tokenizer.json.
 class Reader {
  public:
-  explicit Reader(const std::string& source) : source_(source) {}
+  explicit Reader(const JsonField& root) : root_(root) {}
 
-  absl::StatusOr<std::unique_ptr<Tokenizer>> Read(std::string text) {
-    RESIDUAL_ASSIGN_OR_RETURN(const Json root, ParseJsonObject(text, source_));
+  absl::StatusOr<PipelineParts> Read() {
     PipelineParts parts;
-    RESIDUAL_RETURN_IF_ERROR(CheckModelType(Field(root, "model")));
-    RESIDUAL_ASSIGN_OR_RETURN(parts.normalizer, ReadNormalizer(root, "normalizer"));
-    RESIDUAL_RETURN_IF_ERROR(ReadPreTokenizer(Field(root, "pre_tokenizer"), &parts));
-    RESIDUAL_RETURN_IF_ERROR(CheckDecoder(Field(root, "decoder")));
-    RESIDUAL_RETURN_IF_ERROR(ReadBpe(Field(root, "model"), &parts));
-    RESIDUAL_RETURN_IF_ERROR(ReadAddedTokens(Field(root, "added_tokens"), &parts));
+    const std::string type = ModelType();
+    if (type.empty()) {
+      return root_["model"]["type"].Bad("BPE, WordPiece, WordLevel or Unigram");
+    }
+    RESIDUAL_ASSIGN_OR_RETURN(parts.normalizer, ReadNormalizer(root_["normalizer"]));
+    RESIDUAL_ASSIGN_OR_RETURN(PreTokenizerParts pre, ReadPreTokenizer(root_["pre_tokenizer"]));
+    parts.pre_tokenizer = std::move(pre.pre_tokenizer);
+    byte_level_ = pre.byte_level;
+    RESIDUAL_RETURN_IF_ERROR(ReadDecoderInto(&parts));
+    if (type == "BPE") RESIDUAL_RETURN_IF_ERROR(ReadBpe(&parts));
+    if (type == "WordPiece") RESIDUAL_RETURN_IF_ERROR(ReadWordPiece(&parts));
+    if (type == "WordLevel") RESIDUAL_RETURN_IF_ERROR(ReadWordLevel(&parts));
+    if (type == "Unigram") RESIDUAL_RETURN_IF_ERROR(ReadUnigram(&parts));
+    RESIDUAL_RETURN_IF_ERROR(ReadAddedTokens(&parts));
     RESIDUAL_RETURN_IF_ERROR(MakeVocabulary(&parts));
-    parts.json = std::move(text);
-    return MakePipeline(std::move(parts));
+    return parts;
   }
 
  private:
-  absl::Status Bad(absl::string_view field, absl::string_view found,
-                   absl::string_view expected) const {
-    return absl::InvalidArgumentError(
-        absl::StrCat(source_, ": '", field, "' is ", found, ", expected ", expected));
-  }
-  absl::Status BadValue(absl::string_view field, const Json& found,
-                        absl::string_view expected) const {
-    return Bad(field, ShortJson(found), expected);
-  }
-
-  static const Json& Field(const Json& object, const char* name) {
-    static const Json* null = new Json;
-    auto it = object.is_object() ? object.find(name) : object.end();
-    return it == object.end() ? *null : *it;
-  }
-
-  // An optional true or false.
-  absl::StatusOr<bool> Flag(const Json& object, const std::string& path, const char* name,
-                            bool otherwise) const {
-    const Json& value = Field(object, name);
-    if (value.is_null()) return otherwise;
-    if (!value.is_boolean()) return BadValue(absl::StrCat(path, ".", name), value, "true or false");
-    return value.get<bool>();
-  }
-
-  absl::StatusOr<std::unique_ptr<Normalizer>> ReadNormalizer(const Json& parent,
-                                                             const char* name) const {
-    return ReadOneNormalizer(Field(parent, name), name, 0);
-  }
-
-  absl::StatusOr<std::unique_ptr<Normalizer>> ReadOneNormalizer(const Json& value,
-                                                                const std::string& path,
-                                                                int depth) const {
-    if (value.is_null() && depth == 0) return std::unique_ptr<Normalizer>();
-    const Json& type = Field(value, "type");
-    if (type == "NFC") return MakeNormalForm(NormalForm::kC);
-    if (type == "NFD") return MakeNormalForm(NormalForm::kD);
-    if (type == "NFKC") return MakeNormalForm(NormalForm::kKC);
-    if (type == "NFKD") return MakeNormalForm(NormalForm::kKD);
-    const Json& members = Field(value, "normalizers");
-    if (type == "Sequence" && members.is_array() && depth == 0) {
-      std::vector<std::unique_ptr<Normalizer>> sequence;
-      for (size_t i = 0; i < members.size(); ++i) {
-        RESIDUAL_ASSIGN_OR_RETURN(
-            sequence.emplace_back(),
-            ReadOneNormalizer(members[i], absl::StrCat(path, ".normalizers[", i, "]"), 1));
-      }
-      return MakeNormalizerSequence(std::move(sequence));
+  // Older files do not name it: merges are BPE's, a list of pieces is Unigram's.
+  std::string ModelType() const {
+    const JsonField model = root_["model"];
+    if (model["type"].is_null()) {
+      if (model["merges"].value().is_array()) return "BPE";
+      if (model["vocab"].value().is_array()) return "Unigram";
+      return "";
     }
-    return BadValue(path, value,
-                    "null, or one of type NFC, NFD, NFKC, NFKD, or a Sequence of those");
-  }
-
-  absl::Status ReadPreTokenizer(const Json& value, PipelineParts* parts) {
-    if (value.is_null()) {
-      parts->pre_tokenizer = MakeWholeText();
-      return absl::OkStatus();
+    for (const char* known : {"BPE", "WordPiece", "WordLevel", "Unigram"}) {
+      if (model.type() == known) return known;
     }
-    if (Field(value, "type") != "ByteLevel") {
-      return BadValue("pre_tokenizer", value, "null or one of type ByteLevel");
-    }
-    byte_level_ = true;
-    RESIDUAL_ASSIGN_OR_RETURN(parts->add_prefix_space,
-                              Flag(value, "pre_tokenizer", "add_prefix_space", true));
-    RESIDUAL_ASSIGN_OR_RETURN(const bool pattern, Flag(value, "pre_tokenizer", "use_regex", true));
-    parts->pre_tokenizer = pattern ? MakeGpt2Pattern() : MakeWholeText();
-    return absl::OkStatus();
+    return "";
   }
 
-  absl::Status CheckDecoder(const Json& value) const {
-    const char* expected = byte_level_ ? "ByteLevel" : "Fuse";
-    if (Field(value, "type") == expected) return absl::OkStatus();
-    return BadValue("decoder", value, absl::StrCat("one of type ", expected));
-  }
-
-  absl::Status CheckModelType(const Json& model) const {
-    const Json& type = Field(model, "type");
-    if (type != "BPE" && !(type.is_null() && Field(model, "merges").is_array())) {
-      return BadValue("model.type", type, "\"BPE\"");
+  absl::Status ReadDecoderInto(PipelineParts* parts) const {
+    const JsonField field = root_["decoder"];
+    RESIDUAL_ASSIGN_OR_RETURN(parts->decoder, ReadDecoder(field));
+    if (byte_level_ != (parts->decoder == nullptr)) {
+      return field.Bad(byte_level_ ? "one of type ByteLevel, as the pre-tokenizer is"
+                                   : "one of another type, as the pre-tokenizer is not ByteLevel");
     }
     return absl::OkStatus();
   }
 
-  absl::Status ReadBpe(const Json& model, PipelineParts* parts) {
-    const Json& dropout = Field(model, "dropout");
-    if (!dropout.is_null() && dropout != 0) return BadValue("model.dropout", dropout, "null");
+  absl::Status ReadBpe(PipelineParts* parts) {
+    const JsonField model = root_["model"];
+    const JsonField dropout = model["dropout"];
+    if (!dropout.is_null() && dropout.value() != 0) return dropout.Bad("null");
     for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-      const Json& value = Field(model, name);
-      if (!value.is_null() && value != "")
-        return BadValue(absl::StrCat("model.", name), value, "null");
+      const JsonField field = model[name];
+      if (!field.is_null() && field.value() != "") return field.Bad("null");
     }
-    RESIDUAL_RETURN_IF_ERROR(ReadVocabulary(Field(model, "vocab")));
+    RESIDUAL_RETURN_IF_ERROR(ReadVocabulary(model["vocab"]));
 
     BpeOptions options;
     options.bytes = byte_level_;
-    RESIDUAL_ASSIGN_OR_RETURN(options.fuse_unk, Flag(model, "model", "fuse_unk", false));
-    RESIDUAL_ASSIGN_OR_RETURN(options.byte_fallback, Flag(model, "model", "byte_fallback", false));
-    RESIDUAL_ASSIGN_OR_RETURN(options.ignore_merges, Flag(model, "model", "ignore_merges", false));
-    if (options.byte_fallback) return Bad("model.byte_fallback", "true", "false");
-    const Json& unk = Field(model, "unk_token");
-    if (!unk.is_null()) {
-      auto it = unk.is_string() ? ids_.find(unk.get_ref<const std::string&>()) : ids_.end();
-      if (it == ids_.end())
-        return BadValue("model.unk_token", unk, "null or a token of the vocabulary");
-      options.unk = it->second;
+    RESIDUAL_ASSIGN_OR_RETURN(options.fuse_unk, model["fuse_unk"].Bool(false));
+    RESIDUAL_ASSIGN_OR_RETURN(options.byte_fallback, model["byte_fallback"].Bool(false));
+    RESIDUAL_ASSIGN_OR_RETURN(options.ignore_merges, model["ignore_merges"].Bool(false));
+    if (!model["unk_token"].is_null()) {
+      RESIDUAL_ASSIGN_OR_RETURN(options.unk, ReadToken(model["unk_token"]));
     }
-    RESIDUAL_ASSIGN_OR_RETURN(const std::vector<BpeMerge> merges,
-                              ReadMerges(Field(model, "merges")));
+    RESIDUAL_ASSIGN_OR_RETURN(const std::vector<BpeMerge> merges, ReadMerges(model["merges"]));
     TokenIds of_bytes;
     for (const auto& [written, id] : ids_) {
       // Byte-level text never holds the other tokens: they can only be added ones.
-      const std::optional<std::string> bytes = AsBytes(written);
+      const std::optional<std::string> bytes =
+          byte_level_ ? PrintableToBytes(written) : std::optional<std::string>(written);
       if (bytes) of_bytes.emplace(*bytes, id);
     }
     parts->model = MakeBpe(std::move(of_bytes), merges, options);
     return absl::OkStatus();
   }
 
-  // What a token of the file stands for.
-  std::optional<std::string> AsBytes(const std::string& written) const {
-    return byte_level_ ? PrintableToBytes(written) : written;
-  }
-
-  absl::StatusOr<int32_t> ReadId(const Json& value, const std::string& field) const {
-    if (!value.is_number_integer() || value < 0 || value > kLargestId) {
-      return BadValue(field, value, absl::StrCat("an integer in [0, ", kLargestId, "]"));
+  absl::Status ReadWordPiece(PipelineParts* parts) {
+    const JsonField model = root_["model"];
+    RESIDUAL_RETURN_IF_ERROR(ReadVocabulary(model["vocab"]));
+    WordPieceOptions options;
+    RESIDUAL_ASSIGN_OR_RETURN(options.unk, ReadToken(model["unk_token"]));
+    if (!model["continuing_subword_prefix"].is_null()) {
+      RESIDUAL_ASSIGN_OR_RETURN(options.prefix, model["continuing_subword_prefix"].String());
     }
-    return value.get<int32_t>();
+    if (!model["max_input_chars_per_word"].is_null()) {
+      RESIDUAL_ASSIGN_OR_RETURN(options.max_characters,
+                                model["max_input_chars_per_word"].Int(1, int64_t{1} << 32));
+    }
+    word_prefix_ = options.prefix;
+    parts->model = MakeWordPiece(ids_, options);
+    return absl::OkStatus();
   }
 
-  absl::Status ReadVocabulary(const Json& vocab) {
-    if (!vocab.is_object())
-      return BadValue("model.vocab", vocab, "an object of tokens and their ids");
-    ids_.reserve(vocab.size());
-    token_of_id_.reserve(vocab.size());
-    for (const auto& [token, value] : vocab.items()) {
-      RESIDUAL_ASSIGN_OR_RETURN(const int32_t id,
-                                ReadId(value, absl::StrCat("model.vocab.", token)));
+  absl::Status ReadWordLevel(PipelineParts* parts) {
+    const JsonField model = root_["model"];
+    RESIDUAL_RETURN_IF_ERROR(ReadVocabulary(model["vocab"]));
+    RESIDUAL_ASSIGN_OR_RETURN(const std::string unk, model["unk_token"].String());
+    const auto it = ids_.find(unk);
+    parts->model = MakeWordLevel(ids_, it == ids_.end() ? -1 : it->second);
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadUnigram(PipelineParts* parts) {
+    const JsonField model = root_["model"], list = model["vocab"];
+    if (!list.value().is_array()) return list.Bad("a list of tokens and their log-probabilities");
+    std::vector<UnigramToken> tokens;
+    tokens.reserve(list.value().size());
+    for (size_t i = 0; i < list.value().size(); ++i) {
+      const Json& pair = list.value()[i];
+      if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string() || !pair[1].is_number()) {
+        return list[i].Bad("a token and its log-probability");
+      }
+      tokens.push_back({pair[0].get<std::string>(), pair[1].get<double>()});
+      ids_.emplace(tokens.back().text, static_cast<int32_t>(i));
+      token_of_id_.emplace(static_cast<int32_t>(i), tokens.back().text);
+    }
+    UnigramOptions options;
+    if (!model["unk_id"].is_null()) {
+      RESIDUAL_ASSIGN_OR_RETURN(const int64_t unk,
+                                model["unk_id"].Int(0, static_cast<int64_t>(tokens.size()) - 1));
+      options.unk = static_cast<int32_t>(unk);
+    }
+    RESIDUAL_ASSIGN_OR_RETURN(options.byte_fallback, model["byte_fallback"].Bool(false));
+    parts->model = MakeUnigram(tokens, options);
+    return absl::OkStatus();
+  }
+
+  // The id of a token that a field names.
+  absl::StatusOr<int32_t> ReadToken(const JsonField& field) const {
+    const auto it = field.value().is_string()
+                        ? ids_.find(field.value().get_ref<const std::string&>())
+                        : ids_.end();
+    if (it == ids_.end()) return field.Bad("a token of the vocabulary");
+    return it->second;
+  }
+
+  absl::Status ReadVocabulary(const JsonField& vocab) {
+    if (!vocab.value().is_object()) return vocab.Bad("an object of tokens and their ids");
+    ids_.reserve(vocab.value().size());
+    token_of_id_.reserve(vocab.value().size());
+    for (const auto& [token, value] : vocab.value().items()) {
+      if (!value.is_number_integer() || value < 0 || value > kLargestId) {
+        return vocab[token].Bad(kIdRange);
+      }
+      const int32_t id = value.get<int32_t>();
       ids_.emplace(token, id);
       const auto [other, is_new] = token_of_id_.emplace(id, token);
       if (!is_new) {
-        return Bad(absl::StrCat("model.vocab.", token), absl::StrCat(id),
-                   absl::StrCat("an id other than that of '", other->second, "'"));
+        return vocab[token].Bad(absl::StrCat("an id other than that of '", other->second, "'"));
       }
     }
     return absl::OkStatus();
   }
 
   // ["a", "b"], or "a b" in older files.
-  absl::StatusOr<std::vector<BpeMerge>> ReadMerges(const Json& list) const {
-    if (!list.is_array()) return BadValue("model.merges", list, "a list of pairs of tokens");
+  absl::StatusOr<std::vector<BpeMerge>> ReadMerges(const JsonField& list) const {
+    if (!list.value().is_array()) return list.Bad("a list of pairs of tokens");
     std::vector<BpeMerge> merges;
-    merges.reserve(list.size());
-    for (size_t i = 0; i < list.size(); ++i) {
-      auto bad = [&](absl::string_view expected) {
-        return BadValue(absl::StrCat("model.merges[", i, "]"), list[i], expected);
-      };
+    merges.reserve(list.value().size());
+    for (size_t i = 0; i < list.value().size(); ++i) {
+      const Json& item = list.value()[i];
       std::vector<std::string> pair;
-      if (list[i].is_string()) {
-        pair = absl::StrSplit(list[i].get_ref<const std::string&>(), ' ');
-      } else if (list[i].is_array()) {
-        for (const Json& token : list[i]) {
-          if (!token.is_string()) return bad("two tokens");
+      if (item.is_string()) {
+        pair = absl::StrSplit(item.get_ref<const std::string&>(), ' ');
+      } else if (item.is_array()) {
+        for (const Json& token : item) {
+          if (!token.is_string()) return list[i].Bad("two tokens");
           pair.push_back(token.get<std::string>());
         }
       }
-      if (pair.size() != 2) return bad("two tokens");
+      if (pair.size() != 2) return list[i].Bad("two tokens");
       const auto left = ids_.find(pair[0]), right = ids_.find(pair[1]),
                  result = ids_.find(pair[0] + pair[1]);
       if (left == ids_.end() || right == ids_.end() || result == ids_.end()) {
-        return bad("two tokens of the vocabulary, and both together one");
+        return list[i].Bad("two tokens of the vocabulary, and both together one");
       }
       merges.push_back({left->second, right->second, result->second});
     }
     return merges;
   }
 
-  absl::Status ReadAddedTokens(const Json& list, PipelineParts* parts) const {
+  absl::Status ReadAddedTokens(PipelineParts* parts) const {
+    const JsonField list = root_["added_tokens"];
     if (list.is_null()) return absl::OkStatus();
-    if (!list.is_array()) return BadValue("added_tokens", list, "a list");
-    for (size_t i = 0; i < list.size(); ++i) {
-      const std::string path = absl::StrCat("added_tokens[", i, "]");
-      const Json& content = Field(list[i], "content");
-      if (!content.is_string()) return BadValue(path + ".content", content, "a string");
+    if (!list.value().is_array()) return list.Bad("a list");
+    for (size_t i = 0; i < list.value().size(); ++i) {
+      const JsonField field = list[i];
       AddedToken token;
-      token.content = content.get<std::string>();
-      RESIDUAL_ASSIGN_OR_RETURN(token.id, ReadId(Field(list[i], "id"), path + ".id"));
-      RESIDUAL_ASSIGN_OR_RETURN(token.special, Flag(list[i], path, "special", false));
-      RESIDUAL_ASSIGN_OR_RETURN(token.single_word, Flag(list[i], path, "single_word", false));
-      RESIDUAL_ASSIGN_OR_RETURN(token.left_strip, Flag(list[i], path, "lstrip", false));
-      RESIDUAL_ASSIGN_OR_RETURN(token.right_strip, Flag(list[i], path, "rstrip", false));
-      RESIDUAL_ASSIGN_OR_RETURN(token.normalized,
-                                Flag(list[i], path, "normalized", !token.special));
+      RESIDUAL_ASSIGN_OR_RETURN(token.content, field["content"].String());
+      RESIDUAL_ASSIGN_OR_RETURN(const int64_t id, field["id"].Int(0, kLargestId));
+      token.id = static_cast<int32_t>(id);
+      RESIDUAL_ASSIGN_OR_RETURN(token.special, field["special"].Bool(false));
+      RESIDUAL_ASSIGN_OR_RETURN(token.single_word, field["single_word"].Bool(false));
+      RESIDUAL_ASSIGN_OR_RETURN(token.left_strip, field["lstrip"].Bool(false));
+      RESIDUAL_ASSIGN_OR_RETURN(token.right_strip, field["rstrip"].Bool(false));
+      RESIDUAL_ASSIGN_OR_RETURN(token.normalized, field["normalized"].Bool(!token.special));
       if (token.content.empty()) continue;  // found nowhere
       const auto in_vocabulary = ids_.find(token.content);
       if (in_vocabulary != ids_.end() && in_vocabulary->second != token.id) {
-        return Bad(path + ".id", absl::StrCat(token.id),
-                   absl::StrCat(in_vocabulary->second, " as in model.vocab"));
+        return field["id"].Bad(absl::StrCat(in_vocabulary->second, " as in model.vocab"));
       }
       const auto other = token_of_id_.find(token.id);
       if (other != token_of_id_.end() && other->second != token.content) {
-        return Bad(path + ".id", absl::StrCat(token.id),
-                   absl::StrCat("an id other than that of '", other->second, "'"));
+        return field["id"].Bad(absl::StrCat("an id other than that of '", other->second, "'"));
       }
       parts->added.push_back(std::move(token));
     }
@@ -255,23 +245,41 @@ class Reader {
     for (const AddedToken& token : parts->added) largest = std::max<int64_t>(largest, token.id);
     const int64_t tokens = static_cast<int64_t>(token_of_id_.size() + parts->added.size());
     if (largest > 2 * tokens + 65536) {
-      return Bad("model.vocab", absl::StrCat("sparse: ", tokens, " tokens, largest id ", largest),
-                 "ids from 0 on");
+      return root_["model"]["vocab"].Bad(
+          absl::StrCat("sparse: ", tokens, " tokens, largest id ", largest), "ids from 0 on");
     }
     parts->vocabulary.resize(largest + 1);
     for (const auto& [id, token] : token_of_id_) {
-      parts->vocabulary[id].text = AsBytes(token).value_or(token);
+      VocabularyEntry& entry = parts->vocabulary[id];
+      entry.text = BytesOf(token);
+      if (parts->decoder) entry.written = token;
     }
     for (const AddedToken& token : parts->added) {
-      parts->vocabulary[token.id] = {token.content, token.special};
+      VocabularyEntry& entry = parts->vocabulary[token.id];
+      entry.text = token.content;
+      entry.special = token.special;
+      if (parts->decoder) entry.written = token.content;
     }
     return absl::OkStatus();
   }
 
-  static constexpr int32_t kLargestId = 2147483646;  // one more is vocab_size()
+  // What a token of the file stands for wherever it stands.
+  std::string BytesOf(const std::string& written) const {
+    if (byte_level_) return PrintableToBytes(written).value_or(written);
+    const int byte = ByteOfToken(written);
+    if (byte >= 0) return std::string(1, static_cast<char>(byte));
+    if (!word_prefix_.empty() && absl::StartsWith(written, word_prefix_)) {
+      return written.substr(word_prefix_.size());
+    }
+    return absl::StrReplaceAll(written, {{"\u2581", " "}});
+  }
 
-  const std::string source_;
+  static constexpr int32_t kLargestId = 2147483646;  // one more is vocab_size()
+  static constexpr char kIdRange[] = "an integer in [0, 2147483646]";
+
+  const JsonField root_;
   bool byte_level_ = false;
+  std::string word_prefix_;                                // of WordPiece
   absl::flat_hash_map<std::string, int32_t> ids_;          // of tokens as the file writes them
   absl::flat_hash_map<int32_t, std::string> token_of_id_;  // and back
 };
@@ -280,7 +288,10 @@ class Reader {
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromJson(std::string json,
                                                              const std::string& source) {
-  return Reader(source).Read(std::move(json));
+  RESIDUAL_ASSIGN_OR_RETURN(const Json root, ParseJsonObject(json, source));
+  RESIDUAL_ASSIGN_OR_RETURN(PipelineParts parts, Reader(JsonField(root, source)).Read());
+  parts.json = std::move(json);
+  return MakePipeline(std::move(parts));
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromVocabAndMerges(
@@ -316,6 +327,51 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromVocabAndMerges(
                                     {"special", true}});
   }
   return TokenizerFromJson(root.dump(2), vocab_source);
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromWordPieceVocabulary(
+    absl::string_view vocabulary, const WordPieceFileOptions& options, const std::string& source) {
+  Json vocab = Json::object(), added = Json::array();
+  int32_t id = 0;
+  std::vector<absl::string_view> lines = absl::StrSplit(vocabulary, '\n');
+  if (!lines.empty() && lines.back().empty()) lines.pop_back();
+  for (absl::string_view line : lines) {
+    const std::string token(absl::StripSuffix(line, "\r"));
+    if (!vocab.emplace(token, id).second) {
+      return absl::InvalidArgumentError(absl::StrCat(source, ": line ", id + 1, " is ",
+                                                     ShortJson(token),
+                                                     ", expected a token not named before"));
+    }
+    for (const char* special : {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}) {
+      if (token == special) {
+        added.push_back({{"id", id}, {"content", token}, {"special", true}});
+      }
+    }
+    ++id;
+  }
+  if (!vocab.contains("[UNK]")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, ": has no line [UNK], expected a WordPiece vocabulary"));
+  }
+  Json strip_accents;
+  if (options.strip_accents) strip_accents = *options.strip_accents;
+  const Json root = {{"version", "1.0"},
+                     {"added_tokens", added},
+                     {"normalizer",
+                      {{"type", "BertNormalizer"},
+                       {"clean_text", true},
+                       {"handle_chinese_chars", options.handle_chinese_chars},
+                       {"strip_accents", strip_accents},
+                       {"lowercase", options.lowercase}}},
+                     {"pre_tokenizer", {{"type", "BertPreTokenizer"}}},
+                     {"decoder", {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}}},
+                     {"model",
+                      {{"type", "WordPiece"},
+                       {"unk_token", "[UNK]"},
+                       {"continuing_subword_prefix", "##"},
+                       {"max_input_chars_per_word", 100},
+                       {"vocab", vocab}}}};
+  return TokenizerFromJson(root.dump(2), source);
 }
 
 std::string ByteLevelBpeJson(const std::vector<std::string>& tokens,

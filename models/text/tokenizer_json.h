@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,6 +27,15 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromJson(std::string json,
 absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromVocabAndMerges(
     const nlohmann::json& vocab, absl::string_view merges, const std::string& vocab_source,
     const std::string& merges_source);
+
+// BERT's vocab.txt: a token per line, its id the number of the line, from 0.
+struct WordPieceFileOptions {
+  bool lowercase = true;
+  bool handle_chinese_chars = true;
+  std::optional<bool> strip_accents;  // none: if lowercase
+};
+absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromWordPieceVocabulary(
+    absl::string_view vocabulary, const WordPieceFileOptions& options, const std::string& source);
 
 // The tokenizer.json of a byte-level byte-pair encoding with GPT-2's pattern. tokens: bytes by id.
 // merges: ids of the two tokens by rank.

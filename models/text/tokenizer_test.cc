@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "gtest/gtest.h"
+#include "models/text/streaming_decoder.h"
 #include "models/text/tokenizer_json.h"
 #include "nlohmann/json.hpp"
 #include "tensor/base/random.h"
@@ -159,7 +161,9 @@ TEST(TokenizerTest, VocabAndMergesEqualTokenizerJson) {
 TEST(TokenizerTest, SaysWhereThereIsNone) {
   const std::string folder = Folder("none");
   EXPECT_EQ(LoadTokenizer(folder).status().message(),
-            folder + ": no tokenizer, expected tokenizer.json, or vocab.json and merges.txt");
+            folder +
+                ": no tokenizer, expected tokenizer.json, or vocab.json and merges.txt, or "
+                "spiece.model, or vocab.txt");
   EXPECT_EQ(LoadTokenizer(folder + "/absent").status().code(), absl::StatusCode::kNotFound);
 }
 
@@ -218,6 +222,116 @@ TEST(TokenizerJsonTest, CharactersWithoutByteLevel) {
   EXPECT_EQ(tokenizer->Decode({1, 2}), "\u00E9a\u00E9");
 }
 
+// As Llama 2's: characters, with bytes for what is no token, and U+2581 for a space.
+TEST(TokenizerJsonTest, SentencePieceBpe) {
+  Json vocab = {{"<unk>", 0}, {"<s>", 1}};
+  for (int byte = 0; byte < 256; ++byte) vocab[absl::StrFormat("<0x%02X>", byte)] = 2 + byte;
+  for (const char* token : {"\u2581", "a", "b", "\u2581a", "\u2581ab"}) {
+    const int id = static_cast<int>(vocab.size());
+    vocab[token] = id;
+  }
+  Json json = {{"added_tokens", {{{"id", 1}, {"content", "<s>"}, {"special", true}}}},
+               {"normalizer",
+                {{"type", "Sequence"},
+                 {"normalizers",
+                  {{{"type", "Prepend"}, {"prepend", "\u2581"}},
+                   {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}}}}}},
+               {"pre_tokenizer", nullptr},
+               {"decoder",
+                {{"type", "Sequence"},
+                 {"decoders",
+                  {{{"type", "Replace"}, {"pattern", {{"String", "\u2581"}}}, {"content", " "}},
+                   {{"type", "ByteFallback"}},
+                   {{"type", "Fuse"}},
+                   {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}}}}},
+               {"model",
+                {{"type", "BPE"},
+                 {"unk_token", "<unk>"},
+                 {"fuse_unk", true},
+                 {"byte_fallback", true},
+                 {"vocab", vocab},
+                 {"merges", {"\u2581 a", "\u2581a b"}}}}};
+  const auto tokenizer = *TokenizerFromJson(json.dump(), "t.json");
+  EXPECT_EQ(tokenizer->Encode("ab a\u00E9"), (Ids{262, 261, 2 + 0xC3, 2 + 0xA9}));
+  EXPECT_EQ(tokenizer->Encode("<s>ab<s>b"), (Ids{1, 262, 1, 258, 260}));
+  EXPECT_EQ(tokenizer->Decode({262, 261, 2 + 0xC3, 2 + 0xA9}), "ab a\u00E9");
+  EXPECT_EQ(tokenizer->Decode({261, 2 + 0xC3, 260}), "a\uFFFDb");
+  EXPECT_EQ(tokenizer->TokenText(261), " a");
+  EXPECT_EQ(tokenizer->TokenText(2 + 0xC3), "\xC3");
+  // As they come: nothing waits but the bytes of a character.
+  StreamingDecoder stream(tokenizer.get());
+  EXPECT_EQ(stream.Add(261), "a");
+  EXPECT_EQ(stream.Add(261), " a");
+  EXPECT_EQ(stream.Add(2 + 0xC3), "");
+  EXPECT_EQ(stream.Add(2 + 0xA9), "\u00E9");
+  EXPECT_EQ(stream.Add(2 + 0xC3), "");
+  EXPECT_EQ(stream.Finish(), "\uFFFD");
+  EXPECT_EQ(stream.Add(261), "a");  // a new text
+}
+
+// As T5's and XLM-R's: unigram with Metaspace.
+TEST(TokenizerJsonTest, Unigram) {
+  Json json = {{"pre_tokenizer", {{"type", "Metaspace"}, {"replacement", "_"}}},
+               {"decoder", {{"type", "Metaspace"}, {"replacement", "_"}}},
+               {"model", {{"type", "Unigram"}, {"unk_id", 0}}}};
+  json["model"]["vocab"] =
+      Json::parse(R"([["<unk>", 0], ["_a", -1], ["_", -2], ["b", -2.5], ["a", -3.5]])");
+  const auto tokenizer = *TokenizerFromJson(json.dump(), "t.json");
+  EXPECT_EQ(tokenizer->Encode("ab aaz"), (Ids{1, 3, 1, 4, 0}));
+  EXPECT_EQ(tokenizer->Decode({1, 3, 1, 4}), "ab aa");
+  json["model"]["unk_id"] = 5;
+  EXPECT_EQ(TokenizerFromJson(json.dump(), "t.json").status().message(),
+            "t.json: 'model.unk_id' is 5, expected an integer in [0, 4]");
+  json["model"]["vocab"][3] = Json::array({"b"});
+  EXPECT_EQ(TokenizerFromJson(json.dump(), "t.json").status().message(),
+            "t.json: 'model.vocab[3]' is [\"b\"], expected a token and its log-probability");
+}
+
+TEST(TokenizerJsonTest, WordLevel) {
+  const Json json = {
+      {"pre_tokenizer", {{"type", "WhitespaceSplit"}}},
+      {"model",
+       {{"type", "WordLevel"}, {"unk_token", "?"}, {"vocab", {{"?", 0}, {"one", 1}, {"two", 2}}}}}};
+  const auto tokenizer = *TokenizerFromJson(json.dump(), "t.json");
+  EXPECT_EQ(tokenizer->Encode(" two  three one"), (Ids{2, 0, 1}));
+  EXPECT_EQ(tokenizer->Decode({2, 1}), "two one");
+}
+
+// BERT's files.
+TEST(TokenizerTest, WordPieceVocabulary) {
+  const std::string folder = Folder("bert");
+  ASSERT_TRUE(
+      WriteFileAtomically(folder + "/vocab.txt", "[PAD]\n[UNK]\n[CLS]\ncaf\u00E9\ncafe\n##s\n,\n")
+          .ok());
+  auto tokenizer = LoadTokenizer(folder);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ((*tokenizer)->Encode("[CLS]Caf\u00E9s, bar"), (Ids{2, 4, 5, 6, 1}));
+  EXPECT_EQ((*tokenizer)->Decode({4, 5, 6, 3}), "cafes, caf\u00E9");
+  EXPECT_EQ((*tokenizer)->TokenText(5), "s");
+  EXPECT_TRUE((*tokenizer)->IsSpecial(2));
+  EXPECT_EQ((*LoadTokenizer(folder + "/vocab.txt"))->vocab_size(), 7);
+
+  ASSERT_TRUE(WriteFileAtomically(folder + "/tokenizer_config.json",
+                                  R"({"do_lower_case": false, "strip_accents": false})")
+                  .ok());
+  EXPECT_EQ((*LoadTokenizer(folder))->Encode("caf\u00E9 Cafe"), (Ids{3, 1}));
+
+  ASSERT_TRUE(WriteFileAtomically(folder + "/vocab.txt", "a\nb\na\n").ok());
+  EXPECT_EQ(LoadTokenizer(folder).status().message(),
+            folder + "/vocab.txt: line 3 is \"a\", expected a token not named before");
+  ASSERT_TRUE(WriteFileAtomically(folder + "/vocab.txt", "a\nb\n").ok());
+  EXPECT_EQ(LoadTokenizer(folder).status().message(),
+            folder + "/vocab.txt: has no line [UNK], expected a WordPiece vocabulary");
+}
+
+TEST(TokenizerTest, SentencePieceModel) {
+  const std::string model = "models/text/sentence_piece/testdata/tiny.model";
+  EXPECT_EQ((*LoadTokenizer(model))->Decode({270, 327}), "the stream");
+  const std::string folder = Folder("spm");
+  ASSERT_TRUE((*LoadTokenizer(model))->Save(folder).ok());
+  EXPECT_EQ((*LoadTokenizer(folder))->Encode("the stream"), (Ids{270, 327}));
+}
+
 TEST(TokenizerJsonTest, SavesWhatWasLoaded) {
   const std::string text = Description().dump(3), folder = Folder("as_loaded");
   ASSERT_TRUE((*TokenizerFromJson(text, "t.json"))->Save(folder).ok());
@@ -230,8 +344,11 @@ TEST(TokenizerJsonTest, RefusesByFileAndField) {
     json[Json::json_pointer(pointer)] = value;
     return std::string(TokenizerFromJson(json.dump(), "t.json").status().message());
   };
+  EXPECT_EQ(message("/model/type", "XYZ"),
+            "t.json: 'model.type' is \"XYZ\", expected BPE, WordPiece, WordLevel or Unigram");
   EXPECT_EQ(message("/model/type", "Unigram"),
-            "t.json: 'model.type' is \"Unigram\", expected \"BPE\"");
+            "t.json: 'model.vocab' is an object of 258, expected a list of tokens and their "
+            "log-probabilities");
   EXPECT_EQ(message("/model/vocab/q", 1.5),
             "t.json: 'model.vocab.q' is 1.5, expected an integer in [0, 2147483646]");
   EXPECT_EQ(message("/model/vocab/q", -1),
@@ -260,14 +377,16 @@ TEST(TokenizerJsonTest, RefusesByFileAndField) {
   EXPECT_EQ(message("/model/end_of_word_suffix", "</w>"),
             "t.json: 'model.end_of_word_suffix' is \"</w>\", expected null");
   EXPECT_EQ(message("/model/unk_token", "[UNK]"),
-            "t.json: 'model.unk_token' is \"[UNK]\", expected null or a token of the vocabulary");
+            "t.json: 'model.unk_token' is \"[UNK]\", expected a token of the vocabulary");
   EXPECT_EQ(message("/model/fuse_unk", 1), "t.json: 'model.fuse_unk' is 1, expected true or false");
-  EXPECT_EQ(message("/pre_tokenizer/type", "Metaspace").substr(0, 30),
+  EXPECT_EQ(message("/pre_tokenizer/type", "UnicodeScripts").substr(0, 30),
             "t.json: 'pre_tokenizer' is {\"a");
-  EXPECT_EQ(message("/normalizer", {{"type", "Nmt"}}).substr(0, 42),
-            "t.json: 'normalizer' is {\"type\":\"Nmt\"}, ex");
+  EXPECT_EQ(message("/normalizer", {{"type", "ABC"}}).substr(0, 42),
+            "t.json: 'normalizer' is {\"type\":\"ABC\"}, ex");
   EXPECT_EQ(message("/decoder", nullptr),
-            "t.json: 'decoder' is null, expected one of type ByteLevel");
+            "t.json: 'decoder' is null, expected one of type ByteLevel, as the pre-tokenizer is");
+  EXPECT_EQ(message("/pre_tokenizer", nullptr).substr(0, 47),
+            "t.json: 'decoder' is {\"add_prefix_space\":false,");
   EXPECT_EQ(message("/added_tokens", 3), "t.json: 'added_tokens' is 3, expected a list");
   EXPECT_EQ(message("/added_tokens", {{{"id", 1}, {"content", "q"}}}),
             "t.json: 'added_tokens[0].id' is 1, expected 113 as in model.vocab");

@@ -46,10 +46,10 @@ class Learner {
       ids_[std::string(1, static_cast<char>(byte))] = id_of_byte[byte];
       learned_.tokens.push_back(std::string(1, static_cast<char>(byte)));
     }
-    absl::flat_hash_map<absl::string_view, int32_t> number_of_word;
-    MakeGpt2Pattern()->Split(text, [&](absl::string_view word) {
+    absl::flat_hash_map<std::string, int32_t> number_of_word;
+    MakeGpt2Pattern()->Split(text, true, [&](absl::string_view word, bool) {
       const int32_t n = static_cast<int32_t>(weights_.size());
-      const auto [it, is_new] = number_of_word.try_emplace(word, n);
+      const auto [it, is_new] = number_of_word.try_emplace(std::string(word), n);
       if (!is_new) {
         ++weights_[it->second];
         return;

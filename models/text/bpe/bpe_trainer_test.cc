@@ -60,7 +60,7 @@ LearnedBpe SlowLearn(const std::string& text, size_t vocab_size) {
     ids[learned.tokens.back()] = static_cast<int32_t>(learned.tokens.size()) - 1;
   }
   std::vector<std::vector<int32_t>> words;
-  MakeGpt2Pattern()->Split(text, [&](absl::string_view word) {
+  MakeGpt2Pattern()->Split(text, true, [&](absl::string_view word, bool) {
     words.emplace_back();
     for (const char byte : word) words.back().push_back(ids[std::string(1, byte)]);
   });

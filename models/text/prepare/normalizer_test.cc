@@ -40,5 +40,43 @@ TEST(NormalizerTest, SequenceGoesInOrder) {
   EXPECT_EQ(MakeNormalizerSequence(std::move(both))->Normalize("\uFB01e\u0301"), "fi\u00E9");
 }
 
+TEST(NormalizerTest, PrependAndReplace) {
+  EXPECT_EQ(MakePrepend("_")->Normalize("ab"), "_ab");
+  EXPECT_EQ(MakePrepend("_")->Normalize(""), "");
+  EXPECT_EQ(MakeReplace(std::string(" "), "\u2581")->Normalize(" a  b"), "\u2581a\u2581\u2581b");
+  EXPECT_EQ(MakeReplace(*Regex::Compile(" {2,}"), "_")->Normalize("a  b c   "), "a_b c_");
+  EXPECT_EQ(MakeReplace(*Regex::Compile("x"), "yy")->Normalize("no"), "no");
+}
+
+TEST(NormalizerTest, Strip) {
+  EXPECT_EQ(MakeStrip(true, true)->Normalize("\u3000 a b\n"), "a b");
+  EXPECT_EQ(MakeStrip(true, false)->Normalize(" a "), "a ");
+  EXPECT_EQ(MakeStrip(false, true)->Normalize(" a "), " a");
+  EXPECT_EQ(MakeStrip(false, false)->Normalize(" "), " ");
+  EXPECT_EQ(MakeStrip(true, false)->Normalize(" \t"), "");
+}
+
+TEST(NormalizerTest, CaseAndAccents) {
+  EXPECT_EQ(MakeLowercase()->Normalize("\u00C9t\u00C9\xFF"), "\u00E9t\u00E9\xFF");
+  EXPECT_EQ(MakeStripAccents()->Normalize("e\u0301\u00E9\u0903x"), "e\u00E9x");
+}
+
+TEST(NormalizerTest, Nmt) {
+  EXPECT_EQ(MakeNmt()->Normalize("a\tb\u200Bc\x01"
+                                 "d\u2581"),
+            "a b cd ");
+}
+
+TEST(NormalizerTest, Bert) {
+  EXPECT_EQ(MakeBertNormalizer({})->Normalize("\u00C9T\u00C9\t\u4E2Dx\x0B\uFFFD\u3000\u200B!"),
+            "ete  \u4E2D x !");
+  BertNormalizerOptions cased;
+  cased.lowercase = cased.strip_accents = false;
+  EXPECT_EQ(MakeBertNormalizer(cased)->Normalize("\u00C9T"), "\u00C9T");
+  BertNormalizerOptions nothing = cased;
+  nothing.clean_text = nothing.handle_chinese_chars = false;
+  EXPECT_EQ(MakeBertNormalizer(nothing)->Normalize("\u4E2D\x0B"), "\u4E2D\x0B");
+}
+
 }  // namespace
 }  // namespace residual

@@ -14,7 +14,8 @@ using Pieces = std::vector<std::string>;
 
 Pieces Split(const PreTokenizer& pre_tokenizer, const std::string& text) {
   Pieces pieces;
-  pre_tokenizer.Split(text, [&](absl::string_view piece) { pieces.emplace_back(piece); });
+  pre_tokenizer.Split(text, true,
+                      [&](absl::string_view piece, bool) { pieces.emplace_back(piece); });
   return pieces;
 }
 
@@ -50,6 +51,61 @@ TEST(PreTokenizerTest, Gpt2PatternBeyondAscii) {
 TEST(PreTokenizerTest, WholeText) {
   EXPECT_EQ(Split(*MakeWholeText(), ""), Pieces{});
   EXPECT_EQ(Split(*MakeWholeText(), "a b"), Pieces{"a b"});
+}
+
+TEST(PreTokenizerTest, BehaviorsOfSplit) {
+  const std::string text = "--a-b--";
+  const auto split = [&](SplitBehavior behavior, bool invert) {
+    return Split(*MakeSplit(std::string("-"), behavior, invert), text);
+  };
+  EXPECT_EQ(split(SplitBehavior::kRemoved, false), (Pieces{"a", "b"}));
+  EXPECT_EQ(split(SplitBehavior::kIsolated, false), (Pieces{"-", "-", "a", "-", "b", "-", "-"}));
+  EXPECT_EQ(split(SplitBehavior::kContiguous, false), (Pieces{"--", "a", "-", "b", "--"}));
+  EXPECT_EQ(split(SplitBehavior::kMergedWithPrevious, false), (Pieces{"-", "-", "a-", "b-", "-"}));
+  EXPECT_EQ(split(SplitBehavior::kMergedWithNext, false), (Pieces{"-", "-a", "-b", "-", "-"}));
+  EXPECT_EQ(split(SplitBehavior::kRemoved, true), (Pieces{"-", "-", "-", "-", "-"}));
+  EXPECT_EQ(split(SplitBehavior::kMergedWithNext, true), (Pieces{"-", "-", "a-", "b-", "-"}));
+}
+
+TEST(PreTokenizerTest, SplitByRegexAndCharacter) {
+  EXPECT_EQ(
+      Split(*MakeSplit(*Regex::Compile("\\d{1,3}"), SplitBehavior::kIsolated, false), "a12345"),
+      (Pieces{"a", "123", "45"}));
+  EXPECT_EQ(
+      Split(*MakeSplit(IsPunctuationOrAsciiSymbol, SplitBehavior::kIsolated), "a+b\u2014\xFF"),
+      (Pieces{"a", "+", "b", "\u2014", "\xFF"}));
+  EXPECT_EQ(Split(*MakeSplit(*Regex::Compile("x*"), SplitBehavior::kRemoved, false), "axb"),
+            (Pieces{"a", "b"}));
+}
+
+TEST(PreTokenizerTest, Metaspace) {
+  const std::string meta = "_";
+  const auto always = MakeMetaspace(meta, PrependScheme::kAlways, true);
+  EXPECT_EQ(Split(*always, "a b  c "), (Pieces{"_a", "_b", "_", "_c", "_"}));
+  EXPECT_EQ(Split(*always, " a"), (Pieces{"_a"}));
+  EXPECT_EQ(Split(*MakeMetaspace(meta, PrependScheme::kNever, true), "a b"), (Pieces{"a", "_b"}));
+  EXPECT_EQ(Split(*MakeMetaspace(meta, PrependScheme::kAlways, false), "a b"), (Pieces{"_a_b"}));
+  const auto first = MakeMetaspace(meta, PrependScheme::kFirst, true);
+  EXPECT_EQ(Split(*first, "a b"), (Pieces{"_a", "_b"}));
+  Pieces later;
+  first->Split("a b", false, [&](absl::string_view piece, bool) { later.emplace_back(piece); });
+  EXPECT_EQ(later, (Pieces{"a", "_b"}));
+}
+
+TEST(PreTokenizerTest, SequenceAndSpaceBefore) {
+  std::vector<std::unique_ptr<PreTokenizer>> parts;
+  parts.push_back(MakeSplit(std::string("|"), SplitBehavior::kRemoved, false));
+  parts.push_back(MakeSpaceBefore());
+  parts.push_back(MakeGpt2Pattern());
+  EXPECT_EQ(Split(*MakePreTokenizerSequence(std::move(parts)), "ab c| d"),
+            (Pieces{" ab", " c", " d"}));
+}
+
+TEST(PreTokenizerTest, OnlyTheFirstPieceBegins) {
+  std::vector<std::unique_ptr<PreTokenizer>> parts;
+  parts.push_back(MakeSplit(std::string(" "), SplitBehavior::kRemoved, false));
+  parts.push_back(MakeMetaspace("_", PrependScheme::kFirst, true));
+  EXPECT_EQ(Split(*MakePreTokenizerSequence(std::move(parts)), "a b"), (Pieces{"_a", "b"}));
 }
 
 // The pattern itself, run by the standard library, which knows only ASCII.

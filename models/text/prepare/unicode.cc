@@ -99,6 +99,65 @@ bool IsWordCharacter(int32_t code_point) {
   }
 }
 
+bool IsPunctuation(int32_t code_point) {
+  if (code_point < 0) return false;
+  switch (utf8proc_category(code_point)) {
+    case UTF8PROC_CATEGORY_PC:
+    case UTF8PROC_CATEGORY_PD:
+    case UTF8PROC_CATEGORY_PS:
+    case UTF8PROC_CATEGORY_PE:
+    case UTF8PROC_CATEGORY_PI:
+    case UTF8PROC_CATEGORY_PF:
+    case UTF8PROC_CATEGORY_PO:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool IsMark(int32_t code_point) {
+  if (code_point < 0) return false;
+  switch (utf8proc_category(code_point)) {
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool IsNonspacingMark(int32_t code_point) {
+  return code_point >= 0 && utf8proc_category(code_point) == UTF8PROC_CATEGORY_MN;
+}
+
+bool IsControl(int32_t code_point) {
+  if (code_point < 0) return false;
+  switch (utf8proc_category(code_point)) {
+    case UTF8PROC_CATEGORY_CC:
+    case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_CS:
+    case UTF8PROC_CATEGORY_CO:
+      return true;
+    default:
+      return false;
+  }
+}
+
+void AppendUtf8(int32_t code_point, std::string* text) {
+  utf8proc_uint8_t bytes[4];
+  const utf8proc_ssize_t length = utf8proc_encode_char(code_point, bytes);
+  text->append(reinterpret_cast<const char*>(bytes), length);
+}
+
+void AppendLowercase(int32_t code_point, std::string* text) {
+  if (code_point == 0x130) {  // the one that becomes two: I with a dot above
+    text->append("i\u0307");
+  } else {
+    AppendUtf8(utf8proc_tolower(code_point), text);
+  }
+}
+
 std::string ReplaceInvalid(absl::string_view bytes) {
   std::string text;
   text.reserve(bytes.size());

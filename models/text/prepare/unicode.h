@@ -34,6 +34,17 @@ CharClass ClassOf(int32_t code_point);
 // Whether \w matches: letters, marks, numbers and connectors such as '_'.
 bool IsWordCharacter(int32_t code_point);
 
+// \p{P}; \p{M}, such as the accents of normal form D, and of those the ones that take no space,
+// \p{Mn}; controls, formats, and what is for private use: \p{C} but what is not assigned.
+bool IsPunctuation(int32_t code_point);
+bool IsMark(int32_t code_point);
+bool IsNonspacingMark(int32_t code_point);
+bool IsControl(int32_t code_point);
+
+// Appends the character, or what Unicode's full mapping makes of it in lower case.
+void AppendUtf8(int32_t code_point, std::string* text);
+void AppendLowercase(int32_t code_point, std::string* text);
+
 // `bytes` with U+FFFD in place of each part that is no UTF-8.
 std::string ReplaceInvalid(absl::string_view bytes);
 

@@ -83,5 +83,23 @@ TEST(UnicodeTest, CutShortBytes) {
   EXPECT_EQ(CutShortBytes("\x80\x80\x80\x80"), 0);
 }
 
+TEST(UnicodeTest, Categories) {
+  EXPECT_TRUE(IsPunctuation('!') && IsPunctuation('_') && IsPunctuation(0x2014));
+  EXPECT_FALSE(IsPunctuation('+') || IsPunctuation('a') || IsPunctuation(-1));
+  EXPECT_TRUE(IsMark(0x301) && IsNonspacingMark(0x301));
+  EXPECT_TRUE(IsMark(0x903) && !IsNonspacingMark(0x903));  // DEVANAGARI SIGN VISARGA
+  EXPECT_FALSE(IsMark('e') || IsMark(-1) || IsNonspacingMark(-1));
+  EXPECT_TRUE(IsControl(0) && IsControl('\t') && IsControl(0x200B) && IsControl(0xE000));
+  EXPECT_FALSE(IsControl(' ') || IsControl(0x378) || IsControl(-1));  // 0x378 is not assigned
+}
+
+TEST(UnicodeTest, Lowercase) {
+  std::string text;
+  for (const int32_t c : {int32_t{'A'}, int32_t{'a'}, 0xC9, 0x130, 0x10400, 0xDF}) {
+    AppendLowercase(c, &text);
+  }
+  EXPECT_EQ(text, "aa\u00E9i\u0307\U00010428\u00DF");
+}
+
 }  // namespace
 }  // namespace residual
