@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "models/text/prepare/unicode.h"
 #include "tensor/io/file.h"
 
 namespace residual {
@@ -65,6 +66,7 @@ class Pipeline : public Tokenizer {
         ids.push_back(*id);
         first = false;
       } else if (parts_.normalizer) {
+        first = first && !DropsStart(part);
         in_normalized_.Split(parts_.normalizer->Normalize(part), plain);
       } else {
         in_normalized_.Split(part, plain);
@@ -103,6 +105,14 @@ class Pipeline : public Tokenizer {
   }
 
  private:
+  // Whether the normalizer leaves out the first character: what comes next does then not begin the
+  // text, for `tokenizers` counts in the text as it was given.
+  bool DropsStart(absl::string_view text) const {
+    const absl::string_view start = text.substr(0, 64);
+    const absl::string_view rest = start.substr(FirstCharacter(start).length);
+    return parts_.normalizer->Normalize(start) == parts_.normalizer->Normalize(rest);
+  }
+
   static std::vector<AddedToken> Select(const PipelineParts& parts, bool normalized) {
     std::vector<AddedToken> selected;
     for (AddedToken token : parts.added) {

@@ -279,6 +279,15 @@ TEST(TokenizerJsonTest, Unigram) {
   const auto tokenizer = *TokenizerFromJson(json.dump(), "t.json");
   EXPECT_EQ(tokenizer->Encode("ab aaz"), (Ids{1, 3, 1, 4, 0}));
   EXPECT_EQ(tokenizer->Decode({1, 3, 1, 4}), "ab aa");
+  // Only a word that begins the text as it was given is prefixed.
+  json["pre_tokenizer"]["prepend_scheme"] = "first";
+  json["normalizer"] = {{"type", "Nmt"}};
+  json["added_tokens"] = {{{"id", 0}, {"content", "<unk>"}, {"special", true}}};
+  const auto first = *TokenizerFromJson(json.dump(), "t.json");
+  EXPECT_EQ(first->Encode("a a<unk>a"), (Ids{1, 1, 0, 4}));
+  EXPECT_EQ(first->Encode("\x01"
+                          "a a"),
+            (Ids{4, 1}));
   json["model"]["unk_id"] = 5;
   EXPECT_EQ(TokenizerFromJson(json.dump(), "t.json").status().message(),
             "t.json: 'model.unk_id' is 5, expected an integer in [0, 4]");

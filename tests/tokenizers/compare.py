@@ -3,15 +3,18 @@
     pip install tokenizers
     ./bazelw build //tools:tokenize
     python3 tests/tokenizers/compare.py --tool=bazel-bin/tools/tokenize --text=FILE \\
-        [--strings=100000] [--seed=1] [FOLDER ..]
+        [--kinds] [--strings=100000] [--seed=1] [FOLDER ..]
 
 Each FOLDER holds a tokenizer.json; both load it, encode the same random and adversarial strings and
 decode the same random ids. With --text, both learn vocabularies from that text, which must be equal
 (tokens, ids and merges), and what ours wrote is compared like the folders. The last line is
 'N compared, N different'; exit code 1 if any differ.
 
-Strings hold only characters that Unicode 14 (this Python's) has, and that `tokenizers` normalizes as
-it does: its tables of normal forms are of Unicode 9, its classes of characters of Unicode 16.
+With --kinds, tokenizers of every kind (normalizers, pre-tokenizers, models and decoders that published
+ones use, learned from the texts) are made with `tokenizers` and compared too.
+
+Strings hold only characters that Unicode 14 (this Python's) has, and that `tokenizers` normalizes and
+classes as it does: its tables are of Unicode 7, 9 and 16, each part has its own.
 """
 
 import argparse
@@ -24,7 +27,7 @@ import sys
 import tempfile
 import unicodedata
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 _PIECES = [
     "'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'S", "\u2019s", "''", "don't", "I'LL", "'",
@@ -42,9 +45,30 @@ _PIECES = [
 _NORMAL_FORMS = [(form, getattr(normalizers, form)()) for form in ("NFC", "NFD", "NFKC", "NFKD")]
 
 
+_CLEAN = normalizers.BertNormalizer(
+    clean_text=True, handle_chinese_chars=False, strip_accents=False, lowercase=False)
+_NO_ACCENTS = normalizers.BertNormalizer(
+    clean_text=False, handle_chinese_chars=False, strip_accents=True, lowercase=False)
+
+
+def _classed_alike(c, category):
+    split = len(pre_tokenizers.BertPreTokenizer().pre_tokenize_str("a" + c + "b"))
+    return ((split == 3) == (category[0] == "P" or (c < "\x80" and category[0] == "S"))
+            and (_CLEAN.normalize_str("a" + c + "b") == "ab") == (
+                c in "\0\ufffd" or category in ("Cc", "Cf", "Co") and c not in "\t\n\r")
+            and (_NO_ACCENTS.normalize_str("a" + c + "b") == "ab") == (category == "Mn")
+            and (normalizers.StripAccents().normalize_str("a" + c + "b") == "ab") == (
+                category[0] == "M")
+            and len(pre_tokenizers.Whitespace().pre_tokenize_str("a" + c + "b")) == (
+                1 if category[0] in "LM" or category in ("Nd", "Nl", "Pc") or c in "\u200c\u200d"
+                or "\u24b6" <= c <= "\u24e9" else
+                2 if c.isspace() and not "\x1c" <= c <= "\x1f" else 3))
+
+
 @functools.lru_cache(maxsize=None)
 def _known_to_both(c):
-    if unicodedata.category(c) in ("Cn", "Cs"):
+    category = unicodedata.category(c)
+    if category in ("Cn", "Cs") or not _classed_alike(c, category):
         return False
     return all(theirs.normalize_str(s) == unicodedata.normalize(form, s)
                for form, theirs in _NORMAL_FORMS for s in (c, "\u0301" + c, c + "\u0323"))
@@ -75,6 +99,69 @@ def strings(count, seed, texts):
             yield "".join(rng.choice(_PIECES) if rng.random() < 0.3 else
                           _any_character(rng) if rng.random() < 0.2 else
                           chr(rng.randrange(32, 127)) for _ in range(rng.randrange(40)))
+
+
+_LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+           r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+
+def kinds(texts):
+    """Yields (name, tokenizer): learned from the texts, one for every kind of part."""
+
+    def learned(model, trainer, normalizer, pre_tokenizer, decoder):
+        tokenizer = Tokenizer(model)
+        if normalizer:
+            tokenizer.normalizer = normalizer
+        if pre_tokenizer:
+            tokenizer.pre_tokenizer = pre_tokenizer
+        if decoder:
+            tokenizer.decoder = decoder
+        tokenizer.train_from_iterator([line for text in texts for line in text.splitlines()], trainer)
+        return tokenizer
+
+    n, p, d = normalizers, pre_tokenizers, decoders
+    special = ["<unk>", "<s>", "</s>", "[MASK]"]
+    byte_tokens = ["<0x%02X>" % byte for byte in range(256)]
+    byte_bpe = dict(vocab_size=2000, show_progress=False, special_tokens=special,
+                    initial_alphabet=p.ByteLevel.alphabet())
+    for name, pre in (
+            ("llama3", p.Sequence([p.Split(Regex(_LLAMA3), "isolated"),
+                                   p.ByteLevel(add_prefix_space=False, use_regex=False)])),
+            ("digits", p.Sequence([p.Digits(individual_digits=True),
+                                   p.ByteLevel(add_prefix_space=True)])),
+            ("punctuation", p.Sequence([p.Punctuation("contiguous"),
+                                        p.ByteLevel(add_prefix_space=False)])),
+            ("merged", p.Sequence([p.Split(Regex(r"\s+|\d"), "merged_with_previous"),
+                                   p.Split("e", "merged_with_next"),
+                                   p.ByteLevel(add_prefix_space=False, use_regex=False)]))):
+        yield "bytes-" + name, learned(models.BPE(), trainers.BpeTrainer(**byte_bpe), None, pre,
+                                       d.ByteLevel())
+    for scheme in ("always", "first", "never"):
+        for split in (True, False):
+            # As T5 has it; and as Llama's.
+            pre = p.Metaspace(prepend_scheme=scheme, split=split)
+            if scheme == "always" and not split:
+                pre = p.Sequence([p.WhitespaceSplit(), pre])
+            yield "unigram-%s-%s" % (scheme, split), learned(
+                models.Unigram(), trainers.UnigramTrainer(
+                    vocab_size=800, show_progress=False, special_tokens=special, unk_token="<unk>"),
+                n.Sequence([n.Nmt(), n.NFKC(), n.Replace(Regex(" {2,}"), " ")]), pre,
+                d.Metaspace(prepend_scheme=scheme))
+    yield "spm-bpe", learned(
+        models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True),
+        trainers.BpeTrainer(vocab_size=1500, show_progress=False, special_tokens=special + byte_tokens),
+        n.Sequence([n.Prepend("\u2581"), n.Replace(" ", "\u2581")]),
+        p.Split("\u2581", "merged_with_next"),
+        d.Sequence([d.Replace("\u2581", " "), d.ByteFallback(), d.Fuse(), d.Strip(" ", 1, 0)]))
+    for lowercase in (True, False):
+        yield "wordpiece-%s" % lowercase, learned(
+            models.WordPiece(unk_token="<unk>", max_input_chars_per_word=20),
+            trainers.WordPieceTrainer(vocab_size=1500, show_progress=False, special_tokens=special),
+            n.BertNormalizer(lowercase=lowercase), p.BertPreTokenizer(), d.WordPiece())
+    yield "words", learned(
+        models.WordLevel(unk_token="<unk>"),
+        trainers.WordLevelTrainer(vocab_size=1000, show_progress=False, special_tokens=special),
+        n.Sequence([n.NFD(), n.StripAccents(), n.Lowercase(), n.Strip()]), p.Whitespace(), None)
 
 
 class Comparison:
@@ -142,6 +229,7 @@ def main():
     parser.add_argument("folders", nargs="*")
     parser.add_argument("--tool", default="bazel-bin/tools/tokenize")
     parser.add_argument("--text", action="append", default=[])
+    parser.add_argument("--kinds", action="store_true")
     parser.add_argument("--strings", type=int, default=100000)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
@@ -154,6 +242,11 @@ def main():
                 folder = os.path.join(scratch, "%d-%d" % (i, vocab_size))
                 comparison.learn(path, vocab_size, folder)
             folders.append(folder)
+        if args.kinds:
+            for name, tokenizer in kinds(texts):
+                folders.append(os.path.join(scratch, name))
+                os.mkdir(folders[-1])
+                tokenizer.save(os.path.join(folders[-1], "tokenizer.json"))
         for folder in folders:
             comparison.folder(folder, strings(args.strings, args.seed, texts), args.seed)
             print("%s: %d compared, %d different" % (

@@ -22,9 +22,9 @@ struct Regex::Code {
 
 namespace {
 
-// PCRE2's \w has no marks.
-std::string WithOurWordClass(const std::string& pattern) {
-  constexpr char kWord[] = "\\p{L}\\p{M}\\p{Nd}\\p{Pc}";
+// PCRE2's \w has no marks, and its \s has U+180E, which is no white space any more.
+std::string WithOurClasses(const std::string& pattern) {
+  constexpr char kWord[] = "\\p{L}\\p{M}\\p{Nd}\\p{Pc}", kSpace[] = "\\p{White_Space}";
   std::string result;
   bool in_class = false;
   for (size_t i = 0; i < pattern.size(); ++i) {
@@ -37,6 +37,10 @@ std::string WithOurWordClass(const std::string& pattern) {
       absl::StrAppend(&result, in_class ? "" : "[", kWord, in_class ? "" : "]");
     } else if (next == 'W' && !in_class) {
       absl::StrAppend(&result, "[^", kWord, "]");
+    } else if (next == 's') {
+      result += kSpace;
+    } else if (next == 'S') {
+      result += "\\P{White_Space}";
     } else {
       result.append({c, next});
     }
@@ -53,7 +57,7 @@ absl::StatusOr<std::unique_ptr<Regex>> Regex::Compile(const std::string& pattern
   auto code = std::make_unique<Code>();
   int error = 0;
   PCRE2_SIZE at = 0;
-  const std::string ours = WithOurWordClass(pattern);
+  const std::string ours = WithOurClasses(pattern);
   code->code =
       pcre2_compile(reinterpret_cast<PCRE2_SPTR>(ours.data()), ours.size(),
                     PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C,

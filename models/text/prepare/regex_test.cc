@@ -23,6 +23,7 @@ TEST(RegexTest, ClassesAreThoseOfUnicode) {
   EXPECT_EQ(Matches("\\p{L}+", "na\u00EFve 12 \u4E2D\u6587"),
             (Strings{"na\u00EFve", "\u4E2D\u6587"}));
   EXPECT_EQ(Matches("\\s+", "a\u3000\u00A0b c"), (Strings{"\u3000\u00A0", " "}));
+  EXPECT_EQ(Matches("[^\\s]+|\\S\\s", "a\u180Eb"), (Strings{"a\u180Eb"}));
   EXPECT_EQ(Matches("\\d", "1\u0664"), (Strings{"1", "\u0664"}));
   EXPECT_EQ(Matches("(?i:'S)", "it's IT'S"), (Strings{"'s", "'S"}));
 }
