@@ -92,7 +92,9 @@ int main(int argc, char** argv) {
   bool decode = false, skip_special = false;
   int64_t vocab_size = 1024;
   cli.Path("tokenizer", &tokenizer,
-           "folder with tokenizer.json, or vocab.json and merges.txt; or a tokenizer.json")
+           "folder with tokenizer.json, vocab.json and merges.txt, spiece.model or vocab.txt; or "
+           "such "
+           "a file")
       .Required();
   cli.Bool("decode", &decode, "ids to texts");
   cli.Bool("skip_special_tokens", &skip_special, "leave special tokens out of decoded texts");

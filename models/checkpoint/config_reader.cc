@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "models/nn/nearest.h"
@@ -92,7 +93,16 @@ absl::StatusOr<json> ParseJsonObject(absl::string_view text, const std::string& 
     RESIDUAL_RETURN_IF_ERROR(watch.Check(name));
     // "[json.exception.parse_error.101] parse error at line 1, column 2: ...": ours without the
     // library's number.
-    const std::string what = error.what();
+    std::string what;
+    // The excerpt may be cut within a character, or be no text at all.
+    for (const char* c = error.what(); *c != '\0'; ++c) {
+      const auto byte = static_cast<unsigned char>(*c);
+      if (byte < 0x80) {
+        what.push_back(*c);
+      } else {
+        absl::StrAppendFormat(&what, "\\x%02X", byte);
+      }
+    }
     const size_t bracket = what.find("] ");
     return absl::InvalidArgumentError(absl::StrCat(
         name, ": not valid JSON: ",

@@ -26,6 +26,13 @@ TEST(ParseJsonObjectTest, TakesObjectsOnly) {
   }
 }
 
+TEST(ParseJsonObjectTest, ErrorsAreText) {
+  for (const char c : ParseError("{\"a\xff\xc3\": 1}")) {
+    EXPECT_LT(static_cast<unsigned char>(c), 0x80) << ParseError("{\"a\xff\xc3\": 1}");
+  }
+  EXPECT_NE(ParseError("{\"a\xff\": 1}").find("\\xFF"), std::string::npos);
+}
+
 TEST(ParseJsonObjectTest, RefusesRepeatedKeysAndDeepNesting) {
   EXPECT_EQ(ParseError("{\"a\": 1, \"b\": {\"c\": 1, \"c\": 2}}"),
             "c.json: the key \"c\" is there twice");

@@ -1,5 +1,6 @@
 #include "models/text/pipeline.h"
 
+#include <mutex>
 #include <optional>
 #include <utility>
 
@@ -10,34 +11,52 @@
 namespace residual {
 namespace {
 
-// Most words of a text occurred before: their ids are copied from where they stand.
-class CachedEncoder {
+// Most words of a text occurred before: their ids are copied from where they were kept.
+class WordCache {
  public:
-  CachedEncoder(const TokenModel& model, std::vector<int32_t>* ids) : model_(model), ids_(*ids) {}
-
-  void Encode(absl::string_view piece) {
-    if (piece.size() > kLongestCached) return model_.Encode(piece, &ids_);
-    if (seen_.size() > kMostCached) seen_.clear();
-    const auto it = seen_.find(piece);
+  void Encode(const TokenModel& model, absl::string_view piece, std::vector<int32_t>* ids) {
+    if (piece.size() > kLongest) return model.Encode(piece, ids);
+    auto it = seen_.find(piece);
     if (it == seen_.end()) {
-      const size_t begin = ids_.size();
-      model_.Encode(piece, &ids_);
-      seen_.emplace(piece, Stretch{begin, ids_.size() - begin});
-    } else {
-      const Stretch stretch = it->second;
-      for (size_t i = 0; i < stretch.count; ++i) ids_.push_back(ids_[stretch.begin + i]);
+      if (kept_.size() > kMost) {
+        seen_.clear();
+        kept_.clear();
+      }
+      const size_t begin = kept_.size();
+      model.Encode(piece, &kept_);
+      it = seen_.emplace(piece, Stretch{begin, kept_.size()}).first;
     }
+    ids->insert(ids->end(), kept_.begin() + it->second.begin, kept_.begin() + it->second.end);
   }
 
  private:
-  static constexpr size_t kLongestCached = 64;
-  static constexpr size_t kMostCached = size_t{1} << 20;
+  static constexpr size_t kLongest = 64;            // bytes of a piece
+  static constexpr size_t kMost = size_t{1} << 20;  // ids
   struct Stretch {
-    size_t begin, count;
+    size_t begin, end;  // in kept_
   };
-  const TokenModel& model_;
-  std::vector<int32_t>& ids_;
+  std::vector<int32_t> kept_;
   absl::flat_hash_map<std::string, Stretch> seen_;
+};
+
+// A cache for each thread that encodes at a time, which the next may use.
+class WordCaches {
+ public:
+  std::unique_ptr<WordCache> Take() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (caches_.empty()) return std::make_unique<WordCache>();
+    std::unique_ptr<WordCache> cache = std::move(caches_.back());
+    caches_.pop_back();
+    return cache;
+  }
+  void GiveBack(std::unique_ptr<WordCache> cache) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    caches_.push_back(std::move(cache));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<WordCache>> caches_;
 };
 
 class Pipeline : public Tokenizer {
@@ -50,14 +69,15 @@ class Pipeline : public Tokenizer {
   std::vector<int32_t> Encode(absl::string_view text) const override {
     std::vector<int32_t> ids;
     ids.reserve(text.size() / 4 + 1);
-    CachedEncoder encoder(*parts_.model, &ids);
+    std::unique_ptr<WordCache> cache = caches_.Take();
     bool first = true;  // nothing of the text came before
     auto plain = [&](absl::string_view part, std::optional<int32_t> id) {
       if (id) {
         ids.push_back(*id);
       } else {
-        parts_.pre_tokenizer->Split(part, first,
-                                    [&](absl::string_view piece, bool) { encoder.Encode(piece); });
+        parts_.pre_tokenizer->Split(part, first, [&](absl::string_view piece, bool) {
+          cache->Encode(*parts_.model, piece, &ids);
+        });
       }
       first = false;
     };
@@ -72,6 +92,7 @@ class Pipeline : public Tokenizer {
         in_normalized_.Split(part, plain);
       }
     });
+    caches_.GiveBack(std::move(cache));
     return ids;
   }
 
@@ -128,6 +149,7 @@ class Pipeline : public Tokenizer {
   bool Has(int32_t id) const { return id >= 0 && id < vocab_size(); }
 
   PipelineParts parts_;
+  mutable WordCaches caches_;
   AddedTokenFinder in_text_, in_normalized_;
 };
 

@@ -94,6 +94,9 @@ class Reader {
       RESIDUAL_ASSIGN_OR_RETURN(options.unk, ReadToken(model["unk_token"]));
     }
     RESIDUAL_ASSIGN_OR_RETURN(const std::vector<BpeMerge> merges, ReadMerges(model["merges"]));
+    if (root_["pre_tokenizer"].is_null() && !options.ignore_merges && WordsStayApart(merges)) {
+      parts->pre_tokenizer = MakeSplitBeforeRuns("\u2581");
+    }
     TokenIds of_bytes;
     for (const auto& [written, id] : ids_) {
       // Byte-level text never holds the other tokens: they can only be added ones.
@@ -103,6 +106,19 @@ class Reader {
     }
     parts->model = MakeBpe(std::move(of_bytes), merges, options);
     return absl::OkStatus();
+  }
+
+  // Whether U+2581, which stands for a space, is a token, and no merge joins something else to one
+  // that follows. A text cut there gives the same tokens, sooner: most words occurred before.
+  bool WordsStayApart(const std::vector<BpeMerge>& merges) const {
+    const std::string space = "\u2581";
+    return ids_.contains(space) &&
+           std::all_of(merges.begin(), merges.end(), [&](const BpeMerge& merge) {
+             const std::string& token = token_of_id_.find(merge.result)->second;
+             size_t at = 0;
+             while (token.compare(at, space.size(), space) == 0) at += space.size();
+             return token.find(space, at) == std::string::npos;
+           });
   }
 
   absl::Status ReadWordPiece(PipelineParts* parts) {

@@ -185,6 +185,14 @@ void AppendSpaced(int32_t c, absl::string_view bytes, std::string* result) {
   absl::StrAppend(result, chinese ? " " : "", bytes, chinese ? " " : "");
 }
 
+void AppendLowered(int32_t c, absl::string_view bytes, std::string* result) {
+  if (c < 0) {
+    absl::StrAppend(result, bytes);
+  } else {
+    AppendLowercase(c, result);
+  }
+}
+
 class NormalizerSequence : public Normalizer {
  public:
   explicit NormalizerSequence(std::vector<std::unique_ptr<Normalizer>> normalizers)
@@ -198,6 +206,43 @@ class NormalizerSequence : public Normalizer {
 
  private:
   std::vector<std::unique_ptr<Normalizer>> normalizers_;
+};
+
+// ASCII by a table; it takes part in none of the other steps.
+class Bert : public Normalizer {
+ public:
+  explicit Bert(const BertNormalizerOptions& options) {
+    std::vector<std::unique_ptr<Normalizer>> steps;
+    if (options.clean_text) steps.push_back(MakeByCharacter(AppendCleaned));
+    if (options.handle_chinese_chars) steps.push_back(MakeByCharacter(AppendSpaced));
+    if (options.strip_accents) {
+      steps.push_back(MakeNormalForm(NormalForm::kD));
+      steps.push_back(MakeByCharacter(AppendUnlessNonspacing));
+    }
+    if (options.lowercase) steps.push_back(MakeByCharacter(AppendLowered));
+    steps_ = MakeNormalizerSequence(std::move(steps));
+    for (int c = 0; c < 128; ++c)
+      ascii_[c] = steps_->Normalize(std::string(1, static_cast<char>(c)));
+  }
+
+  std::string Normalize(absl::string_view text) const override {
+    std::string result;
+    result.reserve(text.size());
+    for (size_t i = 0; i < text.size();) {
+      const size_t begin = i;
+      while (i < text.size() && static_cast<uint8_t>(text[i]) >= 0x80) ++i;
+      if (i > begin) result += steps_->Normalize(text.substr(begin, i - begin));
+      for (; i < text.size() && static_cast<uint8_t>(text[i]) < 0x80; ++i) {
+        const std::string& to = ascii_[static_cast<uint8_t>(text[i])];
+        if (!to.empty()) result.push_back(to[0]);
+      }
+    }
+    return result;
+  }
+
+ private:
+  std::unique_ptr<Normalizer> steps_;
+  std::string ascii_[128];  // one character, or none
 };
 
 }  // namespace
@@ -222,15 +267,7 @@ std::unique_ptr<Normalizer> MakeStrip(bool left, bool right) {
   return std::make_unique<Strip>(left, right);
 }
 
-std::unique_ptr<Normalizer> MakeLowercase() {
-  return MakeByCharacter([](int32_t c, absl::string_view bytes, std::string* result) {
-    if (c < 0) {
-      absl::StrAppend(result, bytes);
-    } else {
-      AppendLowercase(c, result);
-    }
-  });
-}
+std::unique_ptr<Normalizer> MakeLowercase() { return MakeByCharacter(AppendLowered); }
 
 std::unique_ptr<Normalizer> MakeStripAccents() {
   return MakeByCharacter([](int32_t c, absl::string_view bytes, std::string* result) {
@@ -254,15 +291,7 @@ std::unique_ptr<Normalizer> MakeNmt() {
 }
 
 std::unique_ptr<Normalizer> MakeBertNormalizer(const BertNormalizerOptions& options) {
-  std::vector<std::unique_ptr<Normalizer>> steps;
-  if (options.clean_text) steps.push_back(MakeByCharacter(AppendCleaned));
-  if (options.handle_chinese_chars) steps.push_back(MakeByCharacter(AppendSpaced));
-  if (options.strip_accents) {
-    steps.push_back(MakeNormalForm(NormalForm::kD));
-    steps.push_back(MakeByCharacter(AppendUnlessNonspacing));
-  }
-  if (options.lowercase) steps.push_back(MakeLowercase());
-  return MakeNormalizerSequence(std::move(steps));
+  return std::make_unique<Bert>(options);
 }
 
 std::unique_ptr<Normalizer> MakeNormalizerSequence(

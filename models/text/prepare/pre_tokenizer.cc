@@ -225,6 +225,24 @@ class Metaspace : public PreTokenizer {
   bool split_;
 };
 
+class SplitBeforeRuns : public PreTokenizer {
+ public:
+  explicit SplitBeforeRuns(std::string replacement) : replacement_(std::move(replacement)) {}
+
+  void Split(absl::string_view text, bool first, PieceFunction piece) const override {
+    for (size_t begin = 0; begin < text.size();) {
+      size_t end = begin;
+      while (absl::StartsWith(text.substr(end), replacement_)) end += replacement_.size();
+      end = std::min(text.find(replacement_, end), text.size());
+      piece(text.substr(begin, end - begin), first && begin == 0);
+      begin = end;
+    }
+  }
+
+ private:
+  std::string replacement_;
+};
+
 class PreTokenizerSequence : public PreTokenizer {
  public:
   explicit PreTokenizerSequence(std::vector<std::unique_ptr<PreTokenizer>> sequence)
@@ -291,6 +309,10 @@ std::unique_ptr<PreTokenizer> MakeSplit(std::function<bool(int32_t)> is_delimite
 std::unique_ptr<PreTokenizer> MakeMetaspace(std::string replacement, PrependScheme scheme,
                                             bool split) {
   return std::make_unique<Metaspace>(std::move(replacement), scheme, split);
+}
+
+std::unique_ptr<PreTokenizer> MakeSplitBeforeRuns(std::string replacement) {
+  return std::make_unique<SplitBeforeRuns>(std::move(replacement));
 }
 
 std::unique_ptr<PreTokenizer> MakePreTokenizerSequence(

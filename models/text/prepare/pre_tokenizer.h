@@ -57,6 +57,9 @@ enum class PrependScheme { kNever, kFirst, kAlways };  // a replacement before a
 std::unique_ptr<PreTokenizer> MakeMetaspace(std::string replacement, PrependScheme scheme,
                                             bool split);
 
+// Before every run of `replacement` but one that begins the text.
+std::unique_ptr<PreTokenizer> MakeSplitBeforeRuns(std::string replacement);
+
 // Each cuts the pieces of the one before.
 std::unique_ptr<PreTokenizer> MakePreTokenizerSequence(
     std::vector<std::unique_ptr<PreTokenizer>> sequence);

@@ -92,6 +92,14 @@ TEST(PreTokenizerTest, Metaspace) {
   EXPECT_EQ(later, (Pieces{"a", "_b"}));
 }
 
+TEST(PreTokenizerTest, SplitBeforeRuns) {
+  const auto runs = MakeSplitBeforeRuns("__");
+  EXPECT_EQ(Split(*runs, ""), Pieces{});
+  EXPECT_EQ(Split(*runs, "____a_b__c____"), (Pieces{"____a_b", "__c", "____"}));
+  EXPECT_EQ(Split(*runs, "a"), Pieces{"a"});
+  EXPECT_EQ(Split(*runs, "____"), Pieces{"____"});
+}
+
 TEST(PreTokenizerTest, SequenceAndSpaceBefore) {
   std::vector<std::unique_ptr<PreTokenizer>> parts;
   parts.push_back(MakeSplit(std::string("|"), SplitBehavior::kRemoved, false));
