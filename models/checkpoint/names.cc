@@ -34,6 +34,14 @@ Shape FlatShape(const Parameter& parameter) {
   return parameter.options.heads_first ? Shape{s[0], s[1] * s[2]} : Shape{s[0] * s[1], s[2]};
 }
 
+// [n_heads, count, d_head, d_model] of a weight [d_model, n_heads, d_head], [n_heads, count, d_head]
+// of a bias [n_heads, d_head].
+Shape HeadPartsShape(const Parameter& parameter, int64_t count) {
+  const Shape& s = parameter.shape;
+  RESIDUAL_CHECK(s.rank() == 2 || s.rank() == 3) << parameter.name << " " << s;
+  return s.rank() == 2 ? Shape{s[0], count, s[1]} : Shape{s[1], count, s[2], s[0]};
+}
+
 Shape WholeShape(const NameRule& rule, const Parameter& parameter, int n_layers) {
   const Shape flat = FlatShape(parameter);
   switch (rule.layout) {
@@ -48,6 +56,9 @@ Shape WholeShape(const NameRule& rule, const Parameter& parameter, int n_layers)
       return DiskShape(parameter).Inserted(0, n_layers);
     case TensorLayout::kColumns:
       return flat.With(-1, flat[-1] * rule.count);
+    case TensorLayout::kHeadParts:
+      return flat.rank() == 1 ? Shape{flat[0] * rule.count}
+                              : Shape{flat[1] * rule.count, flat[0]};
   }
   return flat;
 }
@@ -100,6 +111,13 @@ Tensor FromCheckpoint(const TensorEntry& entry, const Parameter& parameter, cons
       return Slice(stored, -1, entry.index * width, (entry.index + 1) * width)
           .Reshaped(parameter.shape);
     }
+    case TensorLayout::kHeadParts: {
+      // [n_heads, count, d_head, d_model] -> [d_model, n_heads, d_head], or without d_model.
+      const Tensor parts = stored.Reshaped(HeadPartsShape(parameter, entry.count));
+      const Tensor part = Slice(parts, 1, entry.index, entry.index + 1);
+      if (parts.rank() == 3) return part.Reshaped(parameter.shape);
+      return Permute(part.Reshaped({parts.dim(0), parts.dim(2), parts.dim(3)}), {2, 0, 1});
+    }
   }
   return stored;
 }
@@ -127,6 +145,15 @@ Tensor ToCheckpoint(const std::vector<Stored>& parts) {
       return Concat(values, 0).Reshaped(entry.shape);
     case TensorLayout::kColumns:
       return Concat(values, -1);
+    case TensorLayout::kHeadParts: {
+      for (size_t i = 0; i < parts.size(); ++i) {
+        const Parameter& parameter = parts[i].parameter;
+        const Tensor& value = *parameter.value;
+        const Tensor rows = value.rank() == 2 ? value : Permute(value, {1, 2, 0});
+        values[i] = rows.Reshaped(HeadPartsShape(parameter, 1));
+      }
+      return Concat(values, 1).Reshaped(entry.shape);
+    }
   }
   return values[0];
 }

@@ -29,7 +29,10 @@ enum class TensorLayout {
   kFlat,        // flat
   kTransposed,  // flat and transposed: the weight [out, in] of a linear layer
   kLayer,       // row `index` of the leading axis of n_layers; the rest as on disk
-  kColumns      // flat: part `index` of `count` equal parts of the last axis
+  kColumns,     // flat: part `index` of `count` equal parts of the last axis
+  // Transposed, the heads' parts side by side: rows [n_heads, count, d_head] of a linear layer's
+  // weight or bias hold, for each head, part `index` of `count` (GPT-NeoX: queries, keys, values).
+  kHeadParts
 };
 
 struct NameRule {

@@ -55,11 +55,21 @@ constexpr NameRule kStacked[] = {
     {"W_O", "W_O", TensorLayout::kLayer}, {"w", "blocks.#.w", TensorLayout::kDisk},
 };
 
+constexpr NameRule kHeadByHead[] = {
+    {"W_Q", "h.#.qk.weight", TensorLayout::kHeadParts, 0, 2},
+    {"W_K", "h.#.qk.weight", TensorLayout::kHeadParts, 1, 2},
+    {"b_Q", "h.#.qk.bias", TensorLayout::kHeadParts, 0, 2},
+    {"b_K", "h.#.qk.bias", TensorLayout::kHeadParts, 1, 2},
+    {"W_O", "h.#.out.weight"},
+    {"w", "h.#.w"},
+};
+
 using Rules = absl::Span<const NameRule>;
 
 class NamesTest : public testing::TestWithParam<Rules> {};
 INSTANTIATE_TEST_SUITE_P(Maps, NamesTest,
-                         testing::Values(Rules(), Rules(kJoined), Rules(kLinear), Rules(kStacked)));
+                         testing::Values(Rules(), Rules(kJoined), Rules(kLinear), Rules(kStacked),
+                                         Rules(kHeadByHead)));
 
 TEST_P(NamesTest, WhatIsWrittenReadsBack) {
   Tree tree;
@@ -111,6 +121,9 @@ TEST(NamesTest, LayoutsMeanWhatTheySay) {
   EXPECT_EQ(stored(kJoined, "h.1.qk.weight")[4 * 2 * kHeads * kHead + 1 * kHead + 2], at(4, 1, 2));
   // [kHeads * kHead, kModel]
   EXPECT_EQ(stored(kLinear, "h.1.q.weight")[(1 * kHead + 2) * kModel + 4], at(4, 1, 2));
+  // [kHeads * 2 * kHead, kModel]: the queries of head 0, its keys, the queries of head 1, ...
+  EXPECT_EQ(stored(kHeadByHead, "h.1.qk.weight")[((1 * 2 + 0) * kHead + 2) * kModel + 4],
+            at(4, 1, 2));
   // [kLayers, kHeads, kModel, kHead]
   EXPECT_EQ(stored(kStacked, "W_Q")[((1 * kHeads + 1) * kModel + 4) * kHead + 2], at(4, 1, 2));
 }
