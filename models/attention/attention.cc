@@ -213,6 +213,10 @@ Tensor AttentionMixer::Forward(const Tensor& x, const MixerContext& context, Mix
     RotaryOptions rotary;
     rotary.rotary_dim = config_.rotary_dim;
     rotary.theta = config_.rotary_theta;
+    if (config_.rotary_scaling.kind != RotaryScaling::kNone) {
+      rotary.inv_freq =
+          ScaledFrequencies(config_.rotary_dim, config_.rotary_theta, config_.rotary_scaling);
+    }
     rotary.style = config_.rotary_interleaved ? RotaryStyle::kInterleaved : RotaryStyle::kHalf;
     q = hook(kRotQ, Rotary(q, context.positions, rotary));
     k = hook(kRotK, Rotary(k, context.positions, rotary));

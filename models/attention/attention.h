@@ -8,6 +8,7 @@
 
 #include "models/stream/mixer.h"
 #include "ops/attention/attention.h"
+#include "ops/rotary/rotary.h"
 
 namespace residual {
 
@@ -23,6 +24,7 @@ struct AttentionConfig {
   int64_t rotary_dim = 0;  // features of each head that are rotated; 0: no rotary positions
   double rotary_theta = 10000;
   bool rotary_interleaved = false;
+  RotaryScaling rotary_scaling;
   bool alibi = false;  // Press et al. 2022
   double dropout = 0;  // of the pattern, while training
   double init_scale = 0.02;

@@ -13,6 +13,9 @@ void MlpMixer::Describe(Visitor& v) {
   v.Param("W_in", W_in_, {c.d_model, c.d_mlp}, Init::Normal(c.init_scale));
   if (c.gated) v.Param("W_gate", W_gate_, {c.d_model, c.d_mlp}, Init::Normal(c.init_scale));
   v.Param("W_out", W_out_, {c.d_mlp, c.d_model}, Init::Normal(c.out_init_scale));
+  if (c.gated && c.gate_bias) {
+    v.Param("b_gate", b_gate_, {c.d_mlp}, Init::Zeros(), ParamOptions::NoDecay());
+  }
   if (c.bias) {
     v.Param("b_in", b_in_, {c.d_mlp}, Init::Zeros(), ParamOptions::NoDecay());
     v.Param("b_out", b_out_, {c.d_model}, Init::Zeros(), ParamOptions::NoDecay());
@@ -29,7 +32,9 @@ Tensor MlpMixer::Forward(const Tensor& x, const MixerContext& context, MixerStat
   in.bias = b_in_;
   Tensor post;  // narrow under bf16, as are the tensors it is made of
   if (config_.gated) {
-    const Tensor pre = hook(kPre, Linear(x, W_gate_, precision, {}, true));
+    MatMulOptions gate;
+    gate.bias = b_gate_;
+    const Tensor pre = hook(kPre, Linear(x, W_gate_, precision, gate, true));
     const Tensor linear = hook(kPreLinear, Linear(x, W_in_, precision, in, true));
     post = config_.activation == Activation::kSilu ? SiluMul(pre, linear)
                                                    : Mul(Activate(pre, config_.activation), linear);

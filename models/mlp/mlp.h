@@ -1,6 +1,6 @@
 // The two-layer perceptron of a transformer block, as a mixer on the stream:
 //   out = act(x W_in + b_in) W_out + b_out                       (Vaswani et al. 2017, eq. 2)
-//   out = (act(x W_gate) * (x W_in)) W_out                       gated (Shazeer 2020)
+//   out = (act(x W_gate + b_gate) * (x W_in + b_in)) W_out + b_out    gated (Shazeer 2020)
 
 #ifndef RESIDUAL_MODELS_MLP_MLP_H_
 #define RESIDUAL_MODELS_MLP_MLP_H_
@@ -18,6 +18,7 @@ struct MlpConfig {
   Activation activation = Activation::kGeluTanh;
   bool gated = false;
   bool bias = true;
+  bool gate_bias = false;  // gated only
   double init_scale = 0.02;
   double out_init_scale = 0;  // 0: init_scale
 };
@@ -38,12 +39,13 @@ class MlpMixer : public Mixer {
   const Tensor& W_in() const { return W_in_; }      // [d_model, d_mlp]
   const Tensor& W_gate() const { return W_gate_; }  // [d_model, d_mlp]; undefined unless gated
   const Tensor& W_out() const { return W_out_; }    // [d_mlp, d_model]
+  const Tensor& b_gate() const { return b_gate_; }  // [d_mlp]; undefined without gate_bias
   const Tensor& b_in() const { return b_in_; }
   const Tensor& b_out() const { return b_out_; }
 
  private:
   MlpConfig config_;
-  Tensor W_in_, W_gate_, W_out_, b_in_, b_out_;
+  Tensor W_in_, W_gate_, W_out_, b_gate_, b_in_, b_out_;
 };
 
 }  // namespace residual

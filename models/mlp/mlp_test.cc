@@ -38,7 +38,7 @@ std::vector<double> Reference(const MlpMixer& m, const Tensor& x) {
   for (int64_t r = 0; r < rows; ++r) {
     std::vector<double> y(kModel);
     for (int64_t j = 0; j < kMlp; ++j) {
-      double in = at(m.b_in(), j), gate = 0;
+      double in = at(m.b_in(), j), gate = at(m.b_gate(), j);
       for (int64_t k = 0; k < kModel; ++k) {
         in += at(x, r * kModel + k) * at(m.W_in(), k * kMlp + j);
         gate += at(x, r * kModel + k) * at(m.W_gate(), k * kMlp + j);
@@ -59,7 +59,7 @@ class MlpTest : public testing::TestWithParam<std::tuple<Activation, bool, bool>
     config.d_mlp = kMlp;
     config.activation = std::get<0>(GetParam());
     config.gated = std::get<1>(GetParam());
-    config.bias = std::get<2>(GetParam());
+    config.bias = config.gate_bias = std::get<2>(GetParam());
     mixer_ = std::make_unique<MlpMixer>(config);
     for (const Parameter& p : Parameters(*mixer_)) {
       InitializeParameter({p.name, p.value, p.shape, Init::Normal(0.7), p.options}, 1, kF64);

@@ -74,6 +74,7 @@ std::unique_ptr<Mixer> MakeAttention(const TransformerConfig& c, int layer) {
     attention.rotary_dim = c.rotary_dim == 0 ? c.d_head : c.rotary_dim;
     attention.rotary_theta = c.rotary_theta;
     attention.rotary_interleaved = c.rotary_interleaved;
+    attention.rotary_scaling = c.rotary_scaling;
   }
   attention.alibi = c.positions == Positions::kAlibi;
   attention.dropout = c.attn_dropout;
@@ -89,6 +90,7 @@ std::unique_ptr<Mixer> MakeMlp(const TransformerConfig& c, int) {
   mlp.activation = c.activation;
   mlp.gated = c.gated_mlp;
   mlp.bias = c.mlp_bias;
+  mlp.gate_bias = c.gate_bias;
   mlp.init_scale = c.init_scale;
   mlp.out_init_scale = OutInitScale(c);
   return std::make_unique<MlpMixer>(mlp);
@@ -160,6 +162,25 @@ std::vector<std::string> PositionsNames() {
   return names;
 }
 
+namespace {
+
+absl::Status CheckRotaryScaling(const RotaryScaling& s) {
+  if (s.kind == RotaryScaling::kNone) return absl::OkStatus();
+  if (!(s.factor >= 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'rotary_factor' is ", s.factor, ", expected a number of at least 1"));
+  }
+  if (s.kind != RotaryScaling::kLlama3) return absl::OkStatus();
+  if (!(s.low_freq_factor > 0 && s.high_freq_factor > s.low_freq_factor)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'rotary_high_freq_factor' is ", s.high_freq_factor, ", expected more than ",
+                     "'rotary_low_freq_factor', ", s.low_freq_factor));
+  }
+  return CheckRange("rotary_original_ctx", s.original_ctx, 1, TransformerConfig::kMaxContext);
+}
+
+}  // namespace
+
 absl::Status ValidateTransformerConfig(const TransformerConfig& c) {
   using C = TransformerConfig;
   RESIDUAL_RETURN_IF_ERROR(CheckRange("d_model", c.d_model, 1, C::kMaxWidth));
@@ -201,6 +222,7 @@ absl::Status ValidateTransformerConfig(const TransformerConfig& c) {
         return absl::InvalidArgumentError(
             absl::StrCat("'rotary_dim' is ", dim, ", expected an even number"));
       }
+      RESIDUAL_RETURN_IF_ERROR(CheckRotaryScaling(c.rotary_scaling));
     }
   }
   if (mlp) RESIDUAL_RETURN_IF_ERROR(CheckRange("d_mlp", c.d_mlp, 1, C::kMaxWidth * 4));

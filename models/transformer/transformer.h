@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "models/stream/residual_model.h"
 #include "ops/elementwise/elementwise.h"
+#include "ops/rotary/rotary.h"
 
 namespace residual {
 
@@ -42,6 +43,7 @@ struct TransformerConfig {
   Activation activation = Activation::kGeluTanh;
   bool gated_mlp = false;
   bool mlp_bias = true;
+  bool gate_bias = false;
 
   NormKind norm = NormKind::kLayerNorm;
   NormPlacement norm_placement = NormPlacement::kPre;
@@ -53,6 +55,7 @@ struct TransformerConfig {
   int64_t rotary_dim = 0;  // 0: d_head
   double rotary_theta = 10000;
   bool rotary_interleaved = false;
+  RotaryScaling rotary_scaling;
 
   bool tied = false;  // unembedding = embedding transposed
   bool unembed_bias = true;

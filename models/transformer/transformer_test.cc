@@ -67,6 +67,11 @@ std::vector<ContractCase> Variants() {
   c.attention_bias = c.mlp_bias = c.unembed_bias = false;
   c.tied = true;
   add("LlamaLike", c);
+  c.attention_bias = c.mlp_bias = c.gate_bias = true;
+  c.rotary_scaling.kind = RotaryScaling::kLlama3;
+  c.rotary_scaling.factor = 8;
+  c.rotary_scaling.original_ctx = 8;
+  add("LlamaLikeWithBiasesAndScaling", c);
 
   c = Base(gpt);
   c.positions = Positions::kAlibi;
@@ -97,6 +102,17 @@ TEST(TransformerConfigTest, NamesTheFieldThatIsWrong) {
             "'blocks' names the mixer 'convolution', expected 'attn' or 'mlp'");
   c = Base({{"attn", "attn"}});
   EXPECT_EQ(ValidateTransformerConfig(c).message(), "'blocks' has 'attn' twice in one block");
+  c = Base({{"attn"}});
+  c.positions = Positions::kRotary;
+  c.rotary_scaling.kind = RotaryScaling::kLinear;
+  c.rotary_scaling.factor = 0.5;
+  EXPECT_EQ(ValidateTransformerConfig(c).message(),
+            "'rotary_factor' is 0.5, expected a number of at least 1");
+  c.rotary_scaling.kind = RotaryScaling::kLlama3;
+  c.rotary_scaling.factor = 2;
+  c.rotary_scaling.low_freq_factor = 4;
+  EXPECT_EQ(ValidateTransformerConfig(c).message(),
+            "'rotary_high_freq_factor' is 4, expected more than 'rotary_low_freq_factor', 4");
   c = Base({{"mlp"}});
   c.d_mlp = int64_t{1} << 40;
   EXPECT_FALSE(ValidateTransformerConfig(c).ok());

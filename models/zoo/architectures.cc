@@ -5,6 +5,8 @@ namespace residual {
 absl::Span<const Architecture> Architectures() {
   static constexpr Architecture kArchitectures[] = {
       {"gpt2", BuildGpt2},
+      {"gpt_neox", BuildGptNeox},
+      {"llama", BuildLlama},
       {"residual", BuildResidual},
       {kTransformerLens, BuildTransformerLens},
   };

@@ -13,6 +13,8 @@ absl::Span<const Architecture> Architectures();
 
 // Transformers, each in the file of its name.
 absl::StatusOr<BuiltModel> BuildGpt2(ConfigReader& config);             // gpt2.cc
+absl::StatusOr<BuiltModel> BuildGptNeox(ConfigReader& config);          // gpt_neox.cc
+absl::StatusOr<BuiltModel> BuildLlama(ConfigReader& config);            // llama.cc
 absl::StatusOr<BuiltModel> BuildTransformerLens(ConfigReader& config);  // transformer_lens.cc
 absl::StatusOr<BuiltModel> BuildResidual(ConfigReader& config);         // residual.cc
 

@@ -25,6 +25,9 @@ struct Choice {
 constexpr Choice<NormKind> kNorms[] = {{"layer_norm", NormKind::kLayerNorm},
                                        {"rms_norm", NormKind::kRmsNorm},
                                        {"none", NormKind::kNone}};
+constexpr Choice<RotaryScaling::Kind> kScalings[] = {{"none", RotaryScaling::kNone},
+                                                     {"linear", RotaryScaling::kLinear},
+                                                     {"llama3", RotaryScaling::kLlama3}};
 constexpr Choice<NormPlacement> kPlacements[] = {{"pre", NormPlacement::kPre},
                                                  {"post", NormPlacement::kPost}};
 
@@ -45,6 +48,7 @@ void VisitFields(Config& c, Visitor&& v) {
   v.Activation("activation", c.activation);
   v.Bool("gated_mlp", c.gated_mlp);
   v.Bool("mlp_bias", c.mlp_bias);
+  v.Bool("gate_bias", c.gate_bias);
   v.OneOf("norm", c.norm, kNorms);
   v.OneOf("norm_placement", c.norm_placement, kPlacements);
   v.Bool("final_norm", c.final_norm);
@@ -54,6 +58,11 @@ void VisitFields(Config& c, Visitor&& v) {
   v.Int("rotary_dim", c.rotary_dim, 0, C::kMaxWidth);
   v.Number("rotary_theta", c.rotary_theta, 1, 1e12);
   v.Bool("rotary_interleaved", c.rotary_interleaved);
+  v.OneOf("rotary_scaling", c.rotary_scaling.kind, kScalings);
+  v.Number("rotary_factor", c.rotary_scaling.factor, 1, 1e6);
+  v.Number("rotary_low_freq_factor", c.rotary_scaling.low_freq_factor, 1e-6, 1e6);
+  v.Number("rotary_high_freq_factor", c.rotary_scaling.high_freq_factor, 1e-6, 1e6);
+  v.Int("rotary_original_ctx", c.rotary_scaling.original_ctx, 0, C::kMaxContext);
   v.Bool("tied", c.tied);
   v.Bool("unembed_bias", c.unembed_bias);
   v.Number("embed_dropout", c.embed_dropout, 0, 1);

@@ -6,6 +6,8 @@
 //
 // `model_type` in config.json picks the architecture:
 //   gpt2       Hugging Face's GPT-2, saved with or without its "transformer." prefix
+//   gpt_neox   Hugging Face's GPT-NeoX, of which Pythia is
+//   llama      Hugging Face's Llama
 //   residual   our own: a list of blocks (ConfigToJson), parameters under their own names
 //   none, with d_model, n_layers, d_vocab: TransformerLens's fields, its weights stacked ("W_Q"
 //              [n_layers, n_heads, d_model, d_head]) or by state dict ("blocks.0.attn.W_Q")

@@ -29,6 +29,29 @@ std::vector<Example> Examples() {
                        {"activation_function", "silu"},
                        {"scale_attn_by_inverse_layer_idx", true},
                        {"tie_word_embeddings", false}});
+  const json llama = {{"model_type", "llama"},         {"vocab_size", 19},
+                      {"max_position_embeddings", 16}, {"hidden_size", 12},
+                      {"intermediate_size", 20},       {"num_hidden_layers", 2},
+                      {"num_attention_heads", 6},      {"num_key_value_heads", 2}};
+  json llama_options = llama;
+  llama_options.update({{"head_dim", 6},
+                        {"num_key_value_heads", 1},
+                        {"attention_bias", true},
+                        {"mlp_bias", true},
+                        {"tie_word_embeddings", true},
+                        {"rope_parameters",
+                         {{"rope_type", "llama3"},
+                          {"rope_theta", 500000},
+                          {"factor", 8},
+                          {"low_freq_factor", 1},
+                          {"high_freq_factor", 4},
+                          {"original_max_position_embeddings", 8}}}});
+  const json neox = {{"model_type", "gpt_neox"},      {"vocab_size", 19},
+                     {"max_position_embeddings", 16}, {"hidden_size", 24},
+                     {"intermediate_size", 20},       {"num_hidden_layers", 2},
+                     {"num_attention_heads", 3}};
+  json neox_in_turn = neox;
+  neox_in_turn.update({{"use_parallel_residual", false}, {"rotary_pct", 0.5}});
   const json lens = {{"d_model", 12},
                      {"n_layers", 2},
                      {"n_heads", 3},
@@ -55,6 +78,10 @@ std::vector<Example> Examples() {
                      {"blocks", json::array({{"attn"}, {"mlp"}, {"attn", "mlp"}})}};
   return {{"Gpt2", "gpt2", gpt2},
           {"Gpt2Options", "gpt2", gpt2_options},
+          {"GptNeox", "gpt_neox", neox},
+          {"GptNeoxInTurn", "gpt_neox", neox_in_turn},
+          {"Llama", "llama", llama},
+          {"LlamaOptions", "llama", llama_options},
           {"TransformerLens", kTransformerLens, lens},
           {"TransformerLensRotary", kTransformerLens, lens_rotary},
           {"Residual", "residual", ours}};

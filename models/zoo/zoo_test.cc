@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "gtest/gtest.h"
 #include "tensor/io/file.h"
 #include "tensor/io/safetensors.h"
@@ -208,13 +209,112 @@ TEST(ZooConfigTest, Gpt2RefusesWhatItCannotRun) {
 }
 
 TEST(ZooConfigTest, ModelTypes) {
-  EXPECT_EQ(ConfigError({{"model_type", "gpt3"}}),
-            "config.json: 'model_type' is \"gpt3\", expected one of \"gpt2\", \"residual\", "
-            "\"transformer_lens\"; did you mean 'gpt2'?");
+  EXPECT_EQ(
+      ConfigError({{"model_type", "gpt3"}}),
+      "config.json: 'model_type' is \"gpt3\", expected one of \"gpt2\", \"gpt_neox\", \"llama\", "
+      "\"residual\", \"transformer_lens\"; did you mean 'gpt2'?");
   EXPECT_TRUE(absl::StartsWith(ConfigError(json::object()),
                                "config.json: 'model_type' is missing, expected one of \"gpt2\""));
   EXPECT_EQ(ConfigError({{"model_type", 7}}), "config.json: 'model_type' is 7, expected a text");
   EXPECT_EQ(ConfigError(json::array()), "config.json: holds [], expected a JSON object");
+}
+
+json LlamaConfig() {
+  return {{"model_type", "llama"},    {"vocab_size", 13},
+          {"hidden_size", 12},        {"intermediate_size", 20},
+          {"num_hidden_layers", 2},   {"num_attention_heads", 6},
+          {"num_key_value_heads", 2}, {"max_position_embeddings", 8}};
+}
+
+json NeoxConfig() {
+  return {{"model_type", "gpt_neox"},    {"vocab_size", 13},       {"hidden_size", 24},
+          {"intermediate_size", 20},     {"num_hidden_layers", 2}, {"num_attention_heads", 3},
+          {"max_position_embeddings", 8}};
+}
+
+TEST_F(ZooTest, LlamaFoldersAreHuggingFaces) {
+  Save(LlamaConfig());
+  ExpectLoadsTheSame();
+  EXPECT_TRUE(warnings_.empty());
+  std::map<std::string, Tensor> tensors = ReadTensors();
+  EXPECT_EQ(tensors.size(), 1u + 2 * 9 + 2);
+  EXPECT_EQ(tensors.at("model.layers.1.self_attn.q_proj.weight").shape(), Shape({12, 12}));
+  EXPECT_EQ(tensors.at("model.layers.1.self_attn.k_proj.weight").shape(), Shape({4, 12}));
+  EXPECT_EQ(tensors.at("model.layers.0.mlp.gate_proj.weight").shape(), Shape({20, 12}));
+  EXPECT_EQ(tensors.at("lm_head.weight").shape(), Shape({13, 12}));
+  tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = Tensor::Zeros({1});
+  WriteTensors(tensors);
+  ExpectLoadsTheSame();
+  EXPECT_TRUE(warnings_.empty());
+}
+
+TEST_F(ZooTest, LlamaWithItsOptions) {
+  json config = LlamaConfig();
+  config.update({{"head_dim", 4},
+                 {"num_key_value_heads", 1},
+                 {"attention_bias", true},
+                 {"mlp_bias", true},
+                 {"tie_word_embeddings", true},
+                 {"rope_theta", 500000},
+                 {"rope_scaling", {{"type", "linear"}, {"factor", 2}}}});
+  Save(config);
+  ExpectLoadsTheSame();
+  EXPECT_EQ(ReadTensors().at("model.layers.0.self_attn.o_proj.weight").shape(), Shape({12, 24}));
+  EXPECT_EQ(ReadTensors().at("model.layers.0.mlp.gate_proj.bias").shape(), Shape({20}));
+  EXPECT_EQ(ReadTensors().count("lm_head.weight"), 0u);
+}
+
+TEST_F(ZooTest, GptNeoxFoldersAreHuggingFaces) {
+  Save(NeoxConfig());
+  ExpectLoadsTheSame();
+  EXPECT_TRUE(warnings_.empty());
+  std::map<std::string, Tensor> tensors = ReadTensors();
+  EXPECT_EQ(tensors.size(), 1u + 2 * 12 + 3);
+  EXPECT_EQ(tensors.at("gpt_neox.layers.1.attention.query_key_value.weight").shape(),
+            Shape({72, 24}));
+  EXPECT_EQ(tensors.at("embed_out.weight").shape(), Shape({13, 24}));
+  // A base model, saved with the buffers of old versions.
+  std::map<std::string, Tensor> base;
+  for (const auto& [name, x] : tensors) {
+    base[std::string(absl::StripPrefix(name, "gpt_neox."))] = x;
+  }
+  base["layers.0.attention.masked_bias"] = Tensor::Scalar(-1e9);
+  base["layers.0.attention.bias"] = Tensor::Zeros({1, 1, 8, 8});
+  base["layers.0.attention.rotary_emb.inv_freq"] = Tensor::Zeros({1});
+  WriteTensors(base);
+  ExpectLoadsTheSame();
+  EXPECT_TRUE(warnings_.empty());
+}
+
+TEST(ZooConfigTest, RotaryPositionsInEverySpelling) {
+  // What changes the function is refused by name.
+  EXPECT_EQ(ConfigError(With(LlamaConfig(), "rope_scaling", {{"type", "yarn"}, {"factor", 2}})),
+            "config.json: rope_scaling: 'rope_type' is \"yarn\", supported are only \"default\", "
+            "\"linear\" and \"llama3\"");
+  EXPECT_EQ(ConfigError(With(LlamaConfig(), "rope_parameters", {{"rope_type", "longrope"}})),
+            "config.json: rope_parameters: 'rope_type' is \"longrope\", supported are only "
+            "\"default\", \"linear\" and \"llama3\"");
+  EXPECT_EQ(ConfigError(With(LlamaConfig(), "rope_scaling", {{"type", "linear"}})),
+            "config.json: rope_scaling: 'factor' is null, expected a number in [1, 1e+06]");
+  EXPECT_EQ(ConfigError(With(LlamaConfig(), "rope_scaling", 3)),
+            "config.json: 'rope_scaling' is 3, expected an object");
+  EXPECT_EQ(ConfigError(With(LlamaConfig(), "sliding_window", 4)).substr(0, 30),
+            "config.json: 'sliding_window' ");
+  EXPECT_EQ(
+      ConfigError(With(LlamaConfig(), "num_key_value_heads", 4)),
+      "config.json: 'num_key_value_heads' is 4, expected a divisor of 'num_attention_heads', 6");
+  EXPECT_EQ(
+      ConfigError(With(LlamaConfig(), "num_attention_heads", 5)),
+      "config.json: 'num_attention_heads' is 5, expected a divisor of 'hidden_size', 12, or a "
+      "'head_dim'");
+  EXPECT_EQ(ConfigError(With(NeoxConfig(), "hidden_act", "mish")).substr(0, 26),
+            "config.json: 'hidden_act' ");
+  for (const json& config :
+       {With(LlamaConfig(), "rope_parameters", {{"rope_type", "default"}, {"rope_theta", 1e6}}),
+        With(LlamaConfig(), "rope_scaling", nullptr), With(NeoxConfig(), "rotary_emb_base", 10000),
+        With(NeoxConfig(), "rope_parameters", {{"partial_rotary_factor", 0.5}})}) {
+    EXPECT_EQ(ConfigError(config), "") << config;
+  }
 }
 
 TEST_F(ZooTest, TransformerLensByStateDictAndStacked) {
@@ -316,6 +416,12 @@ TEST_F(ZooTest, OurOwnConfigsKeepEveryField) {
   c.positions = Positions::kRotary;
   c.rotary_dim = 4;
   c.rotary_theta = 500;
+  c.gate_bias = true;
+  c.rotary_scaling.kind = RotaryScaling::kLlama3;
+  c.rotary_scaling.factor = 4;
+  c.rotary_scaling.low_freq_factor = 2;
+  c.rotary_scaling.high_freq_factor = 5;
+  c.rotary_scaling.original_ctx = 6;
   c.embed_dropout = 0.1;
   c.resid_dropout = 0.2;
   c.attn_dropout = 0.3;

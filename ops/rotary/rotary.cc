@@ -1,5 +1,6 @@
 #include "ops/rotary/rotary.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -131,6 +132,27 @@ Tensor Rotary(const Tensor& x, const RotaryTable& table) {
 Tensor Rotary(const Tensor& x, const Tensor& positions, const RotaryOptions& options) {
   RESIDUAL_CHECK_OP("rotary", x.rank() == 4 && IsFloat(x.dtype()), x, positions);
   return Rotary(x, MakeRotaryTable(positions, x.dim(3), options, x.dtype() == kF64 ? kF64 : kF32));
+}
+
+std::vector<double> ScaledFrequencies(int64_t rotary_dim, double theta,
+                                      const RotaryScaling& scaling) {
+  constexpr double kTurn = 2 * 3.14159265358979323846;
+  std::vector<double> frequencies;
+  for (int64_t i = 0; 2 * i < rotary_dim; ++i) {
+    const double kept =
+        std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(rotary_dim));
+    const double stretched = kept / scaling.factor;
+    double share = 1;  // of what is kept
+    if (scaling.kind == RotaryScaling::kLinear) share = 0;
+    if (scaling.kind == RotaryScaling::kLlama3) {
+      const double turns = static_cast<double>(scaling.original_ctx) * kept / kTurn;
+      share =
+          (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor);
+      share = std::min(std::max(share, 0.0), 1.0);
+    }
+    frequencies.push_back(share * kept + (1 - share) * stretched);
+  }
+  return frequencies;
 }
 
 }  // namespace residual

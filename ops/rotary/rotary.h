@@ -49,6 +49,21 @@ RotaryTable MakeRotaryTable(const Tensor& positions, int64_t d_head, const Rotar
 // in x (the gradient is turned back by the same angles); the table is a constant.
 Tensor Rotary(const Tensor& x, const RotaryTable& table);
 
+// The frequencies theta^(-2 i / rotary_dim) of options, stretched for contexts longer than those of
+// training:
+//   kLinear  every one divided by `factor` (Chen et al. 2023, position interpolation)
+//   kLlama3  those of wavelengths above original_ctx / low_freq_factor divided by `factor`, those
+//            below original_ctx / high_freq_factor kept, between them a mixture (Llama 3.1)
+struct RotaryScaling {
+  enum Kind { kNone, kLinear, kLlama3 };
+  Kind kind = kNone;
+  double factor = 1;
+  double low_freq_factor = 1, high_freq_factor = 4;
+  int64_t original_ctx = 8192;
+};
+std::vector<double> ScaledFrequencies(int64_t rotary_dim, double theta,
+                                      const RotaryScaling& scaling);
+
 // The same with a table made on the spot.
 Tensor Rotary(const Tensor& x, const Tensor& positions, const RotaryOptions& options = {});
 

@@ -124,6 +124,31 @@ TEST(RotaryTest, ProductsDependOnTheDistanceOnly) {
   }
 }
 
+TEST(ScaledFrequenciesTest, EveryKind) {
+  RotaryScaling scaling;
+  const std::vector<double> plain = ScaledFrequencies(8, 500000, scaling);
+  ASSERT_EQ(plain.size(), 4u);
+  for (int i = 0; i < 4; ++i) EXPECT_NEAR(plain[i], std::pow(500000, -i / 4.0), 1e-15);
+
+  scaling.factor = 4;
+  scaling.kind = RotaryScaling::kLinear;
+  const std::vector<double> linear = ScaledFrequencies(8, 500000, scaling);
+  for (int i = 0; i < 4; ++i) EXPECT_DOUBLE_EQ(linear[i], plain[i] / 4);
+
+  // transformers' _compute_llama3_parameters, by wavelengths: with 100 positions of training, bands
+  // end at 100 / 4 and 100 / 1. The wavelengths are 6.3, 167, 4443 and 118135 for theta
+  // 500000; 6.3, 19.9, 62.8 and 199 for theta 100.
+  scaling.kind = RotaryScaling::kLlama3;
+  scaling.original_ctx = 100;
+  const std::vector<double> llama = ScaledFrequencies(8, 100, scaling);
+  const double smooth = (100 * 0.1 / (2 * M_PI) - 1) / (4 - 1);
+  EXPECT_NEAR(llama[0], 1, 1e-15);
+  EXPECT_NEAR(llama[1], std::pow(100, -0.25), 1e-15);
+  EXPECT_NEAR(llama[2], (1 - smooth) * 0.1 / 4 + smooth * 0.1, 1e-15);
+  EXPECT_NEAR(llama[3], std::pow(100, -0.75) / 4, 1e-15);
+  EXPECT_TRUE(ScaledFrequencies(0, 100, scaling).empty());
+}
+
 TEST(RotaryDeathTest, SaysWhatIsWrong) {
   const Tensor x = Tensor::Zeros({2, 3, 4, 6});
   const Tensor positions = Tensor::Zeros({3}, kI64);

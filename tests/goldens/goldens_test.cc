@@ -86,7 +86,9 @@ class GoldenTest : public testing::TestWithParam<const char*> {
 
 // Hugging Face folders: logits, hidden states, patterns; the fused paths; padding; decoding.
 class HuggingFaceTest : public GoldenTest {};
-INSTANTIATE_TEST_SUITE_P(Cases, HuggingFaceTest, testing::Values("gpt2_tiny", "gpt2_options"));
+INSTANTIATE_TEST_SUITE_P(Cases, HuggingFaceTest,
+                         testing::Values("gpt2_tiny", "gpt2_options", "neox_parallel",
+                                         "neox_sequential", "llama_tiny", "llama_options"));
 
 TEST_P(HuggingFaceTest, LogitsHiddenStatesAndPatterns) {
   const ModelInput input{inputs_.at("input_ids")};
@@ -102,6 +104,19 @@ TEST_P(HuggingFaceTest, LogitsHiddenStatesAndPatterns) {
   ExpectMatches(run.by_name.at("ln_final.hook_out"),
                 absl::StrCat("hidden_states.", model_->n_layers()));
   ExpectMatches(model_->Forward(input), "logits");
+}
+
+// What older checkpoints' configs say means the same.
+TEST_P(HuggingFaceTest, OldSpellingsOfTheConfig) {
+  const std::string path = folder_ + "/config_hub_style.json";
+  const auto old_config = ReadJsonObject(path, 1 << 20);
+  if (!old_config.ok()) GTEST_SKIP() << "this kind has one spelling";
+  auto model = ModelFromConfig(*old_config, path);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const std::vector<Parameter> from = Parameters(*model_), to = Parameters(**model);
+  ASSERT_EQ(from.size(), to.size());
+  for (size_t i = 0; i < from.size(); ++i) *to[i].value = *from[i].value;
+  ExpectMatches((*model)->Forward({inputs_.at("input_ids")}), "logits");
 }
 
 // The reference's logits are zeroed where there is padding.

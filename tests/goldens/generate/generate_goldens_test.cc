@@ -67,7 +67,9 @@ class GenerateGoldenTest : public testing::TestWithParam<const char*> {
   std::vector<Ids> prompts_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Cases, GenerateGoldenTest, testing::Values("gpt2_tiny", "gpt2_options"),
+INSTANTIATE_TEST_SUITE_P(Cases, GenerateGoldenTest,
+                         testing::Values("gpt2_tiny", "gpt2_options", "neox_parallel",
+                                         "neox_sequential", "llama_tiny", "llama_options"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST_P(GenerateGoldenTest, Greedy) {
