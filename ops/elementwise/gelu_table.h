@@ -23,8 +23,8 @@ struct GeluTable {
 
 // F(x) - 1/2 of the exact gelu and of its tanh form, where F(x) = (1 + tanh(..)) / 2.
 const GeluTable& GeluTableOf(bool tanh);
-// gelu'(x) - 1/2 of the exact one.
-const GeluTable& GeluSlopeTable();
+// gelu'(x) - 1/2 of either.
+const GeluTable& GeluSlopeTableOf(bool tanh);
 
 }  // namespace residual
 

@@ -48,11 +48,15 @@ const GeluTable& GeluTableOf(bool tanh) {
   return tanh ? approximate : exact;
 }
 
-const GeluTable& GeluSlopeTable() {
-  static const GeluTable slope = MakeTable(0.42, [](double x) {
+const GeluTable& GeluSlopeTableOf(bool tanh) {
+  static const GeluTable exact = MakeTable(0.42, [](double x) {
     return 0.5 * std::erf(x * M_SQRT1_2) + x * std::exp(-0.5 * x * x) / std::sqrt(2 * M_PI);
   });
-  return slope;
+  static const GeluTable approximate = MakeTable(0.38, [](double x) {
+    const double c = std::sqrt(2 / M_PI), t = std::tanh(c * (x + 0.044715 * x * x * x));
+    return 0.5 * (t + x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x));
+  });
+  return tanh ? approximate : exact;
 }
 
 }  // namespace residual

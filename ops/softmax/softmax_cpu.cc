@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -7,8 +8,10 @@
 #define HWY_TARGET_INCLUDE "ops/softmax/softmax_cpu.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h:
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "ops/simd/reduce-inl.h"
+#include "ops/simd/stream-inl.h"
 #include "ops/simd/vec_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -21,60 +24,88 @@ using V = hn::Vec<D>;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// The largest element, NaN if there is one. -inf for n = 0.
+// The largest element, -inf for n = 0. It may be NaN if there is one, but need not.
 float RowMax(const float* x, int64_t n) {
   const D d;
-  // Max of Highway may drop a NaN; x != x survives in a second accumulator.
   const V largest = Fold(
       n, static_cast<int64_t>(hn::Lanes(d)), hn::Set(d, -kInfinity),
       [&](int64_t i) HWY_ATTR { return hn::LoadU(d, x + i); },
       [&](int64_t i, int64_t count) HWY_ATTR { return LoadPart(d, x + i, count, -kInfinity); },
-      [](V a, V b) HWY_ATTR { return hn::IfThenElse(hn::Or(hn::IsNaN(a), hn::Gt(a, b)), a, b); });
-  HWY_ALIGN float lanes[HWY_MAX_BYTES / sizeof(float)];
-  hn::Store(largest, d, lanes);
-  float result = lanes[0];
-  for (size_t i = 1; i < hn::Lanes(d); ++i) {
-    if (lanes[i] > result || lanes[i] != lanes[i]) result = lanes[i];
-    if (result != result) break;
-  }
-  return result;
+      [](V a, V b) HWY_ATTR { return hn::Max(a, b); });
+  return hn::GetLane(hn::MaxOfLanes(d, largest));
 }
 
+// A row whose largest element is -inf: `value`, unless there is a NaN.
+void WriteMasked(const float* x, int64_t n, float value, float* y) {
+  if (std::any_of(x, x + n, [](float v) { return v != v; })) value = std::nanf("");
+  std::fill_n(y, n, value);
+}
+
+// Rows up to this length are made in a buffer that stays in the first cache, if they are to be
+// written past it; longer ones in y.
+constexpr int64_t kBuffer = 4096;
+
 // Three passes over a row that is in cache after the first: maximum, exponentials and their sum,
-// scaling.
+// scaling. While the second computes, the next row is fetched: [12, 1024, 1024] on one core of a
+// Zen 4 takes 5.7 ms without that and with ordinary writes, 3.7 without fetching, 2.9 so.
 void SoftmaxImpl(const SoftmaxArgs& args, int64_t begin, int64_t end) {
   const D d;
   const int64_t n = args.n, lanes = static_cast<int64_t>(hn::Lanes(d));
+  const bool stream = args.stream && n <= kBuffer;
+  HWY_ALIGN float buffer[kBuffer];
   for (int64_t r = begin; r < end; ++r) {
     const float* x = args.x + r * n;
+    const float* next = r + 1 < end ? x + n : x;
     float* y = args.y + r * n;
     const float largest = RowMax(x, n);
     if (largest == -kInfinity) {  // nothing to attend to
-      for (int64_t i = 0; i < n; ++i) y[i] = 0;
+      WriteMasked(x, n, 0, y);
       continue;
     }
     const V shift = hn::Set(d, largest);
-    const V sums = Fold(
-        n, lanes, hn::Zero(d),
-        [&](int64_t i) HWY_ATTR {
-          const V e = VecExp(d, hn::Sub(hn::LoadU(d, x + i), shift));
-          hn::StoreU(e, d, y + i);
-          return e;
-        },
-        [&](int64_t i, int64_t count) HWY_ATTR {
-          const V e = VecExp(d, hn::Sub(LoadPart(d, x + i, count, -kInfinity), shift));
-          StorePart(d, e, y + i, count);
-          return e;
-        },
-        [](V a, V b) HWY_ATTR { return hn::Add(a, b); });
+    float* exponentials = stream ? buffer : y;
+    const auto exp_of = [&](int64_t i) HWY_ATTR {
+      return ExpOfNonPositive(d, hn::Sub(hn::LoadU(d, x + i), shift));
+    };
+    V s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
+    int64_t i = 0;
+    for (; i + 4 * lanes <= n; i += 4 * lanes) {
+      if (stream) {
+        for (int64_t k = 0; k < 4; ++k) hwy::Prefetch(next + i + k * lanes);
+      }
+      // All computed before any is stored, so that they may be interleaved.
+      const V e0 = exp_of(i), e1 = exp_of(i + lanes);
+      const V e2 = exp_of(i + 2 * lanes), e3 = exp_of(i + 3 * lanes);
+      hn::StoreU(e0, d, exponentials + i);
+      hn::StoreU(e1, d, exponentials + i + lanes);
+      hn::StoreU(e2, d, exponentials + i + 2 * lanes);
+      hn::StoreU(e3, d, exponentials + i + 3 * lanes);
+      s0 = hn::Add(s0, e0);
+      s1 = hn::Add(s1, e1);
+      s2 = hn::Add(s2, e2);
+      s3 = hn::Add(s3, e3);
+    }
+    for (; i + lanes <= n; i += lanes) {
+      const V e = exp_of(i);
+      hn::StoreU(e, d, exponentials + i);
+      s0 = hn::Add(s0, e);
+    }
+    if (i < n) {
+      const V part = LoadPart(d, x + i, n - i, -kInfinity);
+      const V e = ExpOfNonPositive(d, hn::Sub(part, shift));
+      StorePart(d, e, exponentials + i, n - i);
+      s1 = hn::Add(s1, e);
+    }
+    const V sums = hn::Add(hn::Add(s0, s1), hn::Add(s2, s3));
     const float scale = 1.0f / hn::GetLane(hn::SumOfLanes(d, sums));
     const V scales = hn::Set(d, scale);
-    int64_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-      hn::StoreU(hn::Mul(hn::LoadU(d, y + i), scales), d, y + i);
-    }
-    for (; i < n; ++i) y[i] *= scale;
+    WriteRow(
+        d, y, n, stream,
+        [&](int64_t i) HWY_ATTR { return hn::Mul(hn::LoadU(d, exponentials + i), scales); },
+        [&](int64_t i, int64_t count)
+            HWY_ATTR { return hn::Mul(LoadPart(d, exponentials + i, count, 0), scales); });
   }
+  if (stream) hwy::FlushStream();
 }
 
 void LogSoftmaxImpl(const SoftmaxArgs& args, int64_t begin, int64_t end) {
@@ -85,32 +116,37 @@ void LogSoftmaxImpl(const SoftmaxArgs& args, int64_t begin, int64_t end) {
     float* y = args.y + r * n;
     const float largest = RowMax(x, n);
     if (largest == -kInfinity) {
-      for (int64_t i = 0; i < n; ++i) y[i] = -kInfinity;
+      WriteMasked(x, n, -kInfinity, y);
       continue;
     }
     const V shift = hn::Set(d, largest);
     const V sums = Fold(
         n, lanes, hn::Zero(d),
-        [&](int64_t i) HWY_ATTR { return VecExp(d, hn::Sub(hn::LoadU(d, x + i), shift)); },
-        [&](int64_t i, int64_t count)
-            HWY_ATTR { return VecExp(d, hn::Sub(LoadPart(d, x + i, count, -kInfinity), shift)); },
+        [&](int64_t i)
+            HWY_ATTR { return ExpOfNonPositive(d, hn::Sub(hn::LoadU(d, x + i), shift)); },
+        [&](int64_t i, int64_t count) HWY_ATTR {
+          return ExpOfNonPositive(d, hn::Sub(LoadPart(d, x + i, count, -kInfinity), shift));
+        },
         [](V a, V b) HWY_ATTR { return hn::Add(a, b); });
-    const float log_sum = std::log(hn::GetLane(hn::SumOfLanes(d, sums)));
-    int64_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-      const V shifted = hn::Sub(hn::LoadU(d, x + i), shift);
-      hn::StoreU(hn::Sub(shifted, hn::Set(d, log_sum)), d, y + i);
-    }
-    for (; i < n; ++i) y[i] = (x[i] - largest) - log_sum;
+    const V log_sum = hn::Set(d, std::log(hn::GetLane(hn::SumOfLanes(d, sums))));
+    WriteRow(
+        d, y, n, args.stream,
+        [&](int64_t i) HWY_ATTR { return hn::Sub(hn::Sub(hn::LoadU(d, x + i), shift), log_sum); },
+        [&](int64_t i, int64_t count)
+            HWY_ATTR { return hn::Sub(hn::Sub(LoadPart(d, x + i, count, 0), shift), log_sum); });
   }
+  if (args.stream) hwy::FlushStream();
 }
 
-// sum of a * b, or of a alone.
-float RowDot(const float* a, const float* b, int64_t n) {
+// sum of a * b, while a[ahead..] is fetched.
+float RowDot(const float* a, const float* b, int64_t n, int64_t ahead) {
   const D d;
   const V sums = Fold(
       n, static_cast<int64_t>(hn::Lanes(d)), hn::Zero(d),
-      [&](int64_t i) HWY_ATTR { return hn::Mul(hn::LoadU(d, a + i), hn::LoadU(d, b + i)); },
+      [&](int64_t i) HWY_ATTR {
+        hwy::Prefetch(a + ahead + i);
+        return hn::Mul(hn::LoadU(d, a + i), hn::LoadU(d, b + i));
+      },
       [&](int64_t i, int64_t count)
           HWY_ATTR { return hn::Mul(LoadPart(d, a + i, count, 0), LoadPart(d, b + i, count, 0)); },
       [](V u, V v) HWY_ATTR { return hn::Add(u, v); });
@@ -129,38 +165,42 @@ float RowSum(const float* a, int64_t n) {
 
 void SoftmaxBackwardImpl(const SoftmaxBackwardArgs& args, int64_t begin, int64_t end) {
   const D d;
-  const int64_t n = args.n, lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t n = args.n;
   for (int64_t r = begin; r < end; ++r) {
     const float *y = args.y + r * n, *dy = args.dy + r * n;
-    float* dx = args.dx + r * n;
-    const float dot = RowDot(y, dy, n);
-    const V dots = hn::Set(d, dot);
-    int64_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-      const V g = hn::Sub(hn::LoadU(d, dy + i), dots);
-      hn::StoreU(hn::Mul(hn::LoadU(d, y + i), g), d, dx + i);
-    }
-    for (; i < n; ++i) dx[i] = y[i] * (dy[i] - dot);
+    // The next row is fetched meanwhile: y while this one is summed, dy while it is written.
+    const int64_t ahead = args.stream && r + 1 < end ? n : 0;
+    const V dot = hn::Set(d, RowDot(y, dy, n, ahead));
+    WriteRow(
+        d, args.dx + r * n, n, args.stream,
+        [&](int64_t i) HWY_ATTR {
+          hwy::Prefetch(dy + ahead + i);
+          return hn::Mul(hn::LoadU(d, y + i), hn::Sub(hn::LoadU(d, dy + i), dot));
+        },
+        [&](int64_t i, int64_t count) HWY_ATTR {
+          return hn::Mul(LoadPart(d, y + i, count, 0), hn::Sub(LoadPart(d, dy + i, count, 0), dot));
+        });
   }
+  if (args.stream) hwy::FlushStream();
 }
 
 void LogSoftmaxBackwardImpl(const SoftmaxBackwardArgs& args, int64_t begin, int64_t end) {
   const D d;
-  const int64_t n = args.n, lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t n = args.n;
   for (int64_t r = begin; r < end; ++r) {
     const float *y = args.y + r * n, *dy = args.dy + r * n;
-    float* dx = args.dx + r * n;
-    const V sums = hn::Set(d, RowSum(dy, n));
-    int64_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-      const V p = VecExp(d, hn::LoadU(d, y + i));
-      hn::StoreU(hn::NegMulAdd(p, sums, hn::LoadU(d, dy + i)), d, dx + i);
-    }
-    if (i < n) {
-      const V p = VecExp(d, LoadPart(d, y + i, n - i, 0));
-      StorePart(d, hn::NegMulAdd(p, sums, LoadPart(d, dy + i, n - i, 0)), dx + i, n - i);
-    }
+    const V sum = hn::Set(d, RowSum(dy, n));
+    WriteRow(
+        d, args.dx + r * n, n, args.stream,
+        [&](int64_t i) HWY_ATTR {
+          return hn::NegMulAdd(VecExp(d, hn::LoadU(d, y + i)), sum, hn::LoadU(d, dy + i));
+        },
+        [&](int64_t i, int64_t count) HWY_ATTR {
+          return hn::NegMulAdd(VecExp(d, LoadPart(d, y + i, count, 0)), sum,
+                               LoadPart(d, dy + i, count, 0));
+        });
   }
+  if (args.stream) hwy::FlushStream();
 }
 
 }  // namespace HWY_NAMESPACE

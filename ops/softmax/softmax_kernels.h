@@ -7,10 +7,12 @@
 
 namespace residual {
 
+// `stream`: the result is written past the caches; it is no input then.
 struct SoftmaxArgs {
   const float* x;
   float* y;
   int64_t n;
+  bool stream;
 };
 
 void SoftmaxCpu(const SoftmaxArgs& args, int64_t begin, int64_t end);
@@ -21,6 +23,7 @@ struct SoftmaxBackwardArgs {
   const float* dy;
   float* dx;
   int64_t n;
+  bool stream;
 };
 
 // dx = y (dy - sum(dy y))
