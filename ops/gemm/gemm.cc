@@ -361,16 +361,21 @@ void Product::Columns(const Rows& rows, Range n) const {
   tile.c_column_step = sums.column_step;
   tile.bias_of_rows = g_.transposed_c;
   // The deeper a band, the less often its sums are read and written; the less deep, the longer the
-  // pieces of b.
-  const int64_t band = g_.M == 1 ? 8 : g_.M <= 3 ? 32 : g_.M <= 6 ? 64 : 128;
+  // pieces of b. With 16 rows and b [768, 50257] from memory bands of 64 took 14.3 ms on one
+  // thread, of 128 17.7, of 16 16.6; and prefetching 1 KiB ahead instead of 256 bytes, a third
+  // less.
+  const int64_t band = g_.M == 1 ? 8 : g_.M <= 3 ? 32 : 64;
+  const int64_t ahead = g_.M == 1 ? band * g_.N : 1024 / b_size_;
   StorageRef packed;
   if (rest > 0) packed = AllocateHost(Packed(band) * kernels_.columns * kernels_.packed_bytes);
   for (int64_t k = 0; k < g_.K; k += band) {
     const int64_t depth = std::min(band, g_.K - k);
     tile.add = k > 0;
+    const int64_t step = rows.panels.Count() == 1 ? whole : kernels_.unpacked_columns;
     const auto all_rows = [&](int64_t column, void (*kernel)(const TileArgs&)) {
       for (int64_t p = 0; p < rows.panels.Count(); ++p) {
         const int64_t row = rows.panels.Begin(p);
+        tile.b_ahead = p > 0 ? 0 : ahead;
         tile.rows = rows.panels.Width(p);
         tile.a =
             rows.data + (p * rows.panel_step + Packed(k) * rows.stride) * kernels_.packed_bytes;
@@ -381,7 +386,6 @@ void Product::Columns(const Rows& rows, Range n) const {
     };
     tile.k = depth;
     tile.b_stride = g_.N;
-    const int64_t step = rows.panels.Count() == 1 ? whole : kernels_.unpacked_columns;
     for (int64_t j = 0; j < whole; j += step) {
       tile.columns = std::min(step, whole - j);
       tile.b = static_cast<const char*>(b_.data) + (k * g_.N + n.begin + j) * b_size_;

@@ -106,7 +106,7 @@ RESIDUAL_BF16_INLINE void Tile(const TileArgs& args) {
   const uint32_t* a = static_cast<const uint32_t*>(args.a);
   const float* c = static_cast<const float*>(args.c);
   for (int r = 0; r < kR; ++r) {
-    for (int v = 0; v < kV; ++v) hwy::Prefetch(c + r * args.c_row_step + v * kLanes);
+    for (int v = 0; v < kV; ++v) PrefetchToSecond(c + r * args.c_row_step + v * kLanes);
   }
   __m512 sum[kR][kV];
 #pragma GCC unroll 16
@@ -122,12 +122,18 @@ RESIDUAL_BF16_INLINE void Tile(const TileArgs& args) {
 #pragma GCC unroll 4
     for (int v = 0; v < kV; ++v) {
       if constexpr (kPacked) {
+        hwy::Prefetch(packed + kPanelAhead * args.b_stride + v * kLanes);
         column[v] = _mm512_loadu_si512(packed + v * kLanes);
       } else {
         const S* odd = 2 * i + 1 < args.k ? rows + args.b_stride + v * kLanes : nullptr;
+        if (v * kLanes * sizeof(S) % 64 == 0) {
+          PrefetchToSecond(rows + v * kLanes + args.b_ahead);
+          PrefetchToSecond(rows + args.b_stride + v * kLanes + args.b_ahead);
+        }
         column[v] = Pairs(rows + v * kLanes, odd, 0xffff);
       }
     }
+    if constexpr (kPacked) hwy::Prefetch(a + kPanelAhead * args.a_stride);
 #pragma GCC unroll 16
     for (int r = 0; r < kR; ++r) {
       const __m512i x = _mm512_set1_epi32(static_cast<int>(a[r]));
@@ -267,8 +273,9 @@ RESIDUAL_BF16_INLINE __m128 Sums(__m512 a, __m512 b, __m512 c, __m512 d) {
       _mm_add_ps(_mm512_extractf32x4_ps(blocks, 2), _mm512_extractf32x4_ps(blocks, 3)));
 }
 
-// kR x kC dot products side by side, kC 4 or 1.
-template <class S, int kR, int kC>
+// kR x kC dot products side by side, kC 4 or 1. kStream: the columns are read here first, and
+// those after them are prefetched.
+template <class S, int kR, int kC, bool kStream>
 RESIDUAL_BF16_INLINE void DotTile(const DotArgs& args, int64_t r0, int64_t j0) {
   const int64_t k = args.k;
   const uint16_t* a = static_cast<const uint16_t*>(args.a) + r0 * k;
@@ -279,10 +286,18 @@ RESIDUAL_BF16_INLINE void DotTile(const DotArgs& args, int64_t r0, int64_t j0) {
 #pragma GCC unroll 4
     for (int j = 0; j < kC; ++j) sum[r][j] = _mm512_setzero_ps();
   }
+  const int64_t ahead = StreamAhead(kC * k, sizeof(S));
   for (int64_t i = 0; i < k; i += 2 * kLanes) {
     __m512i column[kC];
 #pragma GCC unroll 4
-    for (int j = 0; j < kC; ++j) column[j] = PairsAlong(b + j * k + i, k - i);
+    for (int j = 0; j < kC; ++j) {
+      if (kStream) {
+        const S* next = b + j * k + i + ahead;
+        PrefetchToSecond(next);
+        if (sizeof(S) == 4) PrefetchToSecond(next + kLanes);
+      }
+      column[j] = PairsAlong(b + j * k + i, k - i);
+    }
 #pragma GCC unroll 4
     for (int r = 0; r < kR; ++r) {
       const __m512i x = PairsAlong(a + r * k + i, k - i);
@@ -306,16 +321,22 @@ RESIDUAL_BF16_INLINE void DotTile(const DotArgs& args, int64_t r0, int64_t j0) {
 
 template <class S, int kC>
 RESIDUAL_BF16 void DotRows(const DotArgs& args, int64_t j) {
-  int64_t r = 0;
-  for (; r + 4 <= args.rows; r += 4) DotTile<S, 4, kC>(args, r, j);
-  switch (args.rows - r) {
+  constexpr bool kStream = kC == 4;
+  const int64_t first = (args.rows - 1) % 4 + 1;
+  switch (first) {
     case 1:
-      return DotTile<S, 1, kC>(args, r, j);
+      DotTile<S, 1, kC, kStream>(args, 0, j);
+      break;
     case 2:
-      return DotTile<S, 2, kC>(args, r, j);
+      DotTile<S, 2, kC, kStream>(args, 0, j);
+      break;
     case 3:
-      return DotTile<S, 3, kC>(args, r, j);
+      DotTile<S, 3, kC, kStream>(args, 0, j);
+      break;
+    default:
+      DotTile<S, 4, kC, kStream>(args, 0, j);
   }
+  for (int64_t r = first; r < args.rows; r += 4) DotTile<S, 4, kC, false>(args, r, j);
 }
 
 template <class S>

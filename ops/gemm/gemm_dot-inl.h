@@ -51,8 +51,9 @@ HWY_INLINE void StoreSums(const Vector<T> (&v)[kC], T* to) {
   for (int j = 0; j < kC; ++j) to[j] = hn::GetLane(hn::SumOfLanes(d, v[j]));
 }
 
-// kR x kC products side by side; 4 x 4 use each loaded vector four times.
-template <class T, class A, class B, int kR, int kC>
+// kR x kC products side by side; 4 x 4 use each loaded vector four times. kStream: the columns are
+// read here first, and those after them are prefetched.
+template <class T, class A, class B, int kR, int kC, bool kStream>
 HWY_INLINE void DotTile(const A* a, const B* b, const DotArgs& args, int64_t r0, int64_t j0) {
   const int64_t k = args.k;
   const Tag<T> d;
@@ -63,11 +64,15 @@ HWY_INLINE void DotTile(const A* a, const B* b, const DotArgs& args, int64_t r0,
 #pragma GCC unroll 4
     for (int j = 0; j < kC; ++j) sum[r][j] = hn::Zero(d);
   }
+  const int64_t ahead = StreamAhead(kC * k, sizeof(B));
   int64_t i = 0;
   for (; i + lanes <= k; i += lanes) {
     Vector<T> column[kC];
 #pragma GCC unroll 4
-    for (int j = 0; j < kC; ++j) column[j] = LoadWidened(d, b + j * k + i);
+    for (int j = 0; j < kC; ++j) {
+      if (kStream && i * sizeof(B) % 64 == 0) PrefetchToSecond(b + j * k + i + ahead);
+      column[j] = LoadWidened(d, b + j * k + i);
+    }
 #pragma GCC unroll 4
     for (int r = 0; r < kR; ++r) {
       const auto x = LoadWidened(d, a + r * k + i);
@@ -98,15 +103,23 @@ template <class T, class A, class B, int kC>
 void DotRows(const DotArgs& args, int64_t j) {
   const A* a = static_cast<const A*>(args.a);
   const B* b = static_cast<const B*>(args.b) + j * args.k;
-  int64_t r = 0;
-  for (; r + 4 <= args.rows; r += 4) DotTile<T, A, B, 4, kC>(a + r * args.k, b, args, r, j);
-  switch (args.rows - r) {
+  constexpr bool kStream = kC == 4;
+  const int64_t first = (args.rows - 1) % 4 + 1;
+  switch (first) {
     case 1:
-      return DotTile<T, A, B, 1, kC>(a + r * args.k, b, args, r, j);
+      DotTile<T, A, B, 1, kC, kStream>(a, b, args, 0, j);
+      break;
     case 2:
-      return DotTile<T, A, B, 2, kC>(a + r * args.k, b, args, r, j);
+      DotTile<T, A, B, 2, kC, kStream>(a, b, args, 0, j);
+      break;
     case 3:
-      return DotTile<T, A, B, 3, kC>(a + r * args.k, b, args, r, j);
+      DotTile<T, A, B, 3, kC, kStream>(a, b, args, 0, j);
+      break;
+    default:
+      DotTile<T, A, B, 4, kC, kStream>(a, b, args, 0, j);
+  }
+  for (int64_t r = first; r < args.rows; r += 4) {
+    DotTile<T, A, B, 4, kC, false>(a + r * args.k, b, args, r, j);
   }
 }
 

@@ -40,6 +40,21 @@ struct PackArgs {
   int64_t panel_step;  // from panel to panel, in packed elements
 };
 
+// Asks for a cache line to be brought to the second cache. Into the first, prefetches wait for each
+// other: with 24 weights [768, 3072] from memory, one thread read 22 GB/s with no prefetch, 18 with
+// those to the first cache and 26 with these; two threads 26, 29 and 43.
+// (Where it is not inlined, g++ takes the call for one without effect and drops it.)
+__attribute__((always_inline)) inline void PrefetchToSecond(const void* p) {
+  __builtin_prefetch(p, 0, 2);
+}
+
+// How many k ahead a tile brings its panels to the first cache. Where rows of the result lie a
+// power of two apart, they push parts of the panels out of the caches: with this, and c fetched to
+// the second cache only, an f32 product of 2048 went from 85 to 91 % of the peak, of 1024 from 91
+// to 93. 8 ahead: 1 to 2 % less; only b: 5 % less; parts of k of 256 or 384 instead of 512: 2 to 4
+// % less.
+constexpr int64_t kPanelAhead = 16;
+
 // c[r, j] = (add ? c[r, j] : bias) + sum over k of a[k][r] b[k][j].
 struct TileArgs {
   int64_t k;  // packed elements
@@ -50,6 +65,7 @@ struct TileArgs {
   void* c;
   int64_t c_row_step, c_column_step;
   int64_t rows, columns;
+  int64_t b_ahead;         // tile_unpacked prefetches b that many elements ahead
   bool add, bias_of_rows;  // the bias is of row r instead of column j
   const void* bias;        // null: none
 };
@@ -65,6 +81,12 @@ struct DotArgs {
   bool bias_of_rows;
   const void* bias;  // null: none
 };
+
+// How many elements ahead dot products of `together` elements of b prefetch: what comes after
+// them, 8 KiB at least.
+inline int64_t StreamAhead(int64_t together, int64_t size) {
+  return together * ((8192 / size + together - 1) / together);
+}
 
 // What reads an operand from where it lies.
 struct Readers {

@@ -40,7 +40,8 @@ constexpr int kVectors = 2;
 constexpr int kUnpackedRows = HWY_TARGET <= HWY_AVX3 ? 6 : 3;
 constexpr int kUnpackedVectors = 4;
 
-template <class T, class S, int kR, int kV>
+// kStream: b comes from far away.
+template <class T, class S, int kR, int kV, bool kStream = false>
 HWY_INLINE void Tile(const TileArgs& args) {
   const Tag<T> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -49,7 +50,7 @@ HWY_INLINE void Tile(const TileArgs& args) {
   const int64_t a_stride = args.a_stride, b_stride = args.b_stride;
   T* HWY_RESTRICT c = static_cast<T*>(args.c);
   for (int r = 0; r < kR; ++r) {
-    for (int v = 0; v < kV; ++v) hwy::Prefetch(c + r * args.c_row_step + v * lanes);
+    for (int v = 0; v < kV; ++v) PrefetchToSecond(c + r * args.c_row_step + v * lanes);
   }
   Vector<T> sum[kR][kV];
 #pragma GCC unroll 16
@@ -60,7 +61,13 @@ HWY_INLINE void Tile(const TileArgs& args) {
   for (int64_t k = args.k; k > 0; --k, a += a_stride, b += b_stride) {
     Vector<T> column[kV];
 #pragma GCC unroll 4
-    for (int v = 0; v < kV; ++v) column[v] = LoadWidened(d, b + v * lanes);
+    for (int v = 0; v < kV; ++v) {
+      if (kStream && v * lanes * sizeof(S) % 64 == 0)
+        PrefetchToSecond(b + args.b_ahead + v * lanes);
+      if (!kStream) hwy::Prefetch(b + kPanelAhead * b_stride + v * lanes);
+      column[v] = LoadWidened(d, b + v * lanes);
+    }
+    if (!kStream) hwy::Prefetch(a + kPanelAhead * a_stride);
 #pragma GCC unroll 16
     for (int r = 0; r < kR; ++r) {
       const auto x = hn::Set(d, a[r]);
@@ -146,7 +153,7 @@ void UnpackedTilesOf(const TileArgs& args) {
     const int64_t left = args.columns - j;
     if (left >= kUnpackedVectors * lanes) {
       tile.columns = kUnpackedVectors * lanes;
-      Tile<T, S, kR, kUnpackedVectors>(tile);
+      Tile<T, S, kR, kUnpackedVectors, true>(tile);
     } else {
       tile.columns = lanes;
       Tile<T, S, kR, 1>(tile);
