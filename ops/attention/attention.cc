@@ -27,8 +27,6 @@ struct Saved {
   Problem MakeProblem() const { return attention_internal::MakeProblem(q, k, masks, options); }
 };
 
-const float* Floats(const Tensor& x) { return x.data<float>(); }
-
 template <class T>
 T* MutableOrNull(Tensor& x) {
   return x.defined() ? x.mutable_data<T>() : nullptr;
@@ -94,6 +92,23 @@ void Forward(Saved& s, bool record) {
   }
 }
 
+template <class T>
+flash_internal::BackwardArgs<T> MakeArgs(const Problem& p, const Saved& s, const Tensor& dz,
+                                         Tensor& dq, Tensor& dk, Tensor& dv, Tensor& dbias) {
+  return {p,
+          s.q.data<T>(),
+          s.k.data<T>(),
+          s.v.data<T>(),
+          s.z.data<T>(),
+          dz.data<T>(),
+          s.row_max.data<float>(),
+          s.row_scale.data<float>(),
+          MutableOrNull<float>(dq),
+          MutableOrNull<float>(dk),
+          MutableOrNull<float>(dv),
+          MutableOrNull<float>(dbias)};
+}
+
 // dS = P * (dz v^T - rowsum(dz * z)); dq = scale dS k, dk = scale dS^T q, dv = P^T dz, dbias = dS.
 TensorList Backward(const Saved& s, const Tensor& dz, Needs needs) {
   const DType dtype = s.q.dtype();
@@ -117,22 +132,43 @@ TensorList Backward(const Saved& s, const Tensor& dz, Needs needs) {
                                             dbias.mutable_data<double>());
     }
   } else {
-    const flash_internal::BackwardArgs args{p,
-                                            Floats(s.q),
-                                            Floats(s.k),
-                                            Floats(s.v),
-                                            Floats(s.z),
-                                            Floats(dz),
-                                            Floats(s.row_max),
-                                            Floats(s.row_scale),
-                                            MutableOrNull<float>(dq),
-                                            MutableOrNull<float>(dk),
-                                            MutableOrNull<float>(dv),
-                                            MutableOrNull<float>(dbias)};
+    const auto args = MakeArgs<float>(p, s, dz, dq, dk, dv, dbias);
     if (any) flash_internal::BackwardCpu(args);
     if (needs[3]) flash_internal::BiasGradientCpu(args);
   }
   return {dq, dk, dv, dbias};
+}
+
+// dq, dk and dv in f32 by products of bf16. False where the processor cannot.
+bool BackwardInBF16(const Saved& s, const Tensor& dz, Needs needs, TensorList& grads) {
+  const Tensor* inputs[] = {&s.q, &s.k, &s.v};
+  bool any = false;
+  for (int i = 0; i < 3; ++i) {
+    if (needs[i]) grads[i] = Tensor::Uninitialized(inputs[i]->shape(), kF32);
+    any = any || needs[i];
+  }
+  Problem p = s.MakeProblem();
+  const Tensor bias = Widened(s.masks.bias);
+  p.bias = bias.defined() ? bias.raw_data() : nullptr;
+  Tensor none;
+  return !any || flash_internal::BackwardPairsCpu(
+                     MakeArgs<BFloat16>(p, s, dz, grads[0], grads[1], grads[2], none));
+}
+
+// Of q, k, v and the bias, in their dtype.
+TensorList GradientsOf(const Saved& s, const Tensor& dz, Needs needs) {
+  const DType dtype = s.q.dtype();
+  TensorList grads(4);
+  const bool done = dtype == kBF16 && BackwardInBF16(s, dz, needs, grads);
+  if (!done) {
+    grads = Backward(Widened(s), Widened(dz), needs);
+  } else if (needs[3]) {
+    grads[3] = Backward(Widened(s), Widened(dz), Needs(1 << 3))[3];
+  }
+  for (Tensor& grad : grads) {
+    if (grad.defined()) grad = ConvertTo(grad, dtype);
+  }
+  return grads;
 }
 
 // Gradients where nothing was computed: z is zeros, or empty.
@@ -167,12 +203,7 @@ Tensor Attention(const Tensor& q, const Tensor& k, const Tensor& v,
   if (tape != nullptr) {
     tape->Record("attention", {&q, &k, &v, &options.bias}, {&z},
                  [s = std::move(s), empty](absl::Span<const Tensor> dy, Needs needs) {
-                   if (empty) return ZeroGradients(s, needs);
-                   TensorList grads = Backward(Widened(s), Widened(dy[0]), needs);
-                   for (Tensor& grad : grads) {
-                     if (grad.defined()) grad = ConvertTo(grad, s.q.dtype());
-                   }
-                   return grads;
+                   return empty ? ZeroGradients(s, needs) : GradientsOf(s, dy[0], needs);
                  });
   }
   return z;

@@ -443,6 +443,63 @@ class Scratch {
   float* next_;
 };
 
+#if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86_64
+
+using DU = hn::RebindToUnsigned<D>;
+using VU = hn::Vec<DU>;
+
+// Pairs of bf16(low), bf16(high); ties go away from zero. NaN stays.
+HWY_INLINE V PackPair(V low, V high) {
+  const D d;
+  const DU du;
+  const VU half = hn::Set(du, 0x8000), upper = hn::Set(du, 0xffff0000);
+  const VU a = hn::ShiftRight<16>(hn::Add(hn::BitCast(du, low), half));
+  const VU b = hn::And(hn::Add(hn::BitCast(du, high), half), upper);
+  return hn::BitCast(d, hn::Or(a, b));
+}
+
+// n pairs of an element of one row and one of another; nullptr: a row of zeros.
+inline void PackPairRows(const uint16_t* low_row, const uint16_t* high_row, int64_t n, float* out) {
+  const D d;
+  const DU du;
+  const hn::Rebind<uint16_t, D> d16;
+  int64_t i = 0;
+  for (; i + Lanes() <= n; i += Lanes()) {
+    const VU low = low_row ? hn::PromoteTo(du, hn::LoadU(d16, low_row + i)) : hn::Zero(du);
+    const VU high = high_row ? hn::PromoteTo(du, hn::LoadU(d16, high_row + i)) : hn::Zero(du);
+    hn::StoreU(hn::BitCast(d, hn::Or(low, hn::ShiftLeft<16>(high))), d, out + i);
+  }
+  for (; i < n; ++i) {
+    const uint32_t bits =
+        (low_row ? low_row[i] : 0u) | static_cast<uint32_t>(high_row ? high_row[i] : 0u) << 16;
+    std::memcpy(out + i, &bits, sizeof(bits));
+  }
+}
+
+// x (k or v) as [batch, n_kv_heads, (key + 1) / 2, d_head] pairs of neighbouring keys; zeros for
+// keys there are not or nobody sees.
+inline StorageRef PackKeyPairs(const Problem& p, const BFloat16* x) {
+  const int64_t pairs = (p.key + 1) / 2, heads = p.batch * p.n_kv_heads;
+  StorageRef packed = AllocateHost(heads * pairs * p.d_head * sizeof(float));
+  float* const out = static_cast<float*>(packed->data());
+  ParallelFor(heads * pairs, 16384 / p.d_head, [&](int64_t begin, int64_t end) HWY_ATTR {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t b = i / pairs / p.n_kv_heads, g = i / pairs % p.n_kv_heads;
+      const bool* mask = p.KeyMask(b);
+      const uint16_t* rows[2];
+      for (int64_t side = 0; side < 2; ++side) {
+        const int64_t j = i % pairs * 2 + side;
+        const bool seen = j < p.key && (mask == nullptr || mask[j]);
+        rows[side] = seen ? reinterpret_cast<const uint16_t*>(x + p.KeyRow(b, j, g)) : nullptr;
+      }
+      PackPairRows(rows[0], rows[1], p.d_head, out + i * p.d_head);
+    }
+  });
+  return packed;
+}
+
+#endif
+
 }  // namespace HWY_NAMESPACE
 }  // namespace flash_internal
 }  // namespace residual

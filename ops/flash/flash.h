@@ -66,10 +66,11 @@ struct ForwardArgs {
   float *row_max, *row_scale;
 };
 
-// Gradients that are not wanted are nullptr; the others are written whole.
+// Gradients that are not wanted are nullptr; the others are written whole. T: as in ForwardArgs.
+template <class T>
 struct BackwardArgs {
   Problem p;
-  const float *q, *k, *v, *z, *dz;
+  const T *q, *k, *v, *z, *dz;
   const float *row_max, *row_scale;
   float *dq, *dk, *dv;
   float* dbias;  // [bias_batch, bias_heads, query, key]
@@ -86,9 +87,12 @@ void DecodeCpu(const ForwardArgs<BFloat16>& args);
 // d_head is odd or the scale is not positive.
 bool ForwardPairsCpu(const ForwardArgs<BFloat16>& args);
 // dq, dk, dv.
-void BackwardCpu(const BackwardArgs& args);
+void BackwardCpu(const BackwardArgs<float>& args);
+// The same by the dot products of AVX512_BF16. False, with nothing done, where the processor has
+// none or d_head is odd.
+bool BackwardPairsCpu(const BackwardArgs<BFloat16>& args);
 // dbias.
-void BiasGradientCpu(const BackwardArgs& args);
+void BiasGradientCpu(const BackwardArgs<float>& args);
 
 }  // namespace flash_internal
 }  // namespace residual

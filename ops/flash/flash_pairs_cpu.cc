@@ -31,9 +31,6 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 #if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86_64
 
-using DU = hn::RebindToUnsigned<D>;
-using VU = hn::Vec<DU>;
-
 struct PairScratch {
   Scratch memory;
   // q: [d_head / 2, width] pairs. weights: [kKeys / 2 + 1, width] pairs. rows: [width, d_head], z.
@@ -53,42 +50,6 @@ struct PairScratch {
         factor(memory.Take(width)),
         bias(memory.Take(p.bias ? kKeys * width : 0)) {}
 };
-
-// Pairs of bf16(low), bf16(high), for numbers >= 0; ties go up. NaN stays.
-HWY_INLINE V PackPair(V low, V high) {
-  const D d;
-  const DU du;
-  const VU half = hn::Set(du, 0x8000), upper = hn::Set(du, 0xffff0000);
-  const VU a = hn::ShiftRight<16>(hn::Add(hn::BitCast(du, low), half));
-  const VU b = hn::And(hn::Add(hn::BitCast(du, high), half), upper);
-  return hn::BitCast(d, hn::Or(a, b));
-}
-
-// Keys 2 * pair and 2 * pair + 1 of v, as pairs; zeros for keys there are not or nobody sees.
-void PackValues(const ForwardArgs<BFloat16>& args, int64_t b, int64_t g, int64_t pair, float* out) {
-  const D d;
-  const DU du;
-  const hn::Rebind<uint16_t, D> d16;
-  const Problem& p = args.p;
-  const bool* mask = p.KeyMask(b);
-  const uint16_t* rows[2];
-  for (int64_t side = 0; side < 2; ++side) {
-    const int64_t j = 2 * pair + side;
-    const bool seen = j < p.key && (mask == nullptr || mask[j]);
-    rows[side] = seen ? reinterpret_cast<const uint16_t*>(args.v + p.KeyRow(b, j, g)) : nullptr;
-  }
-  int64_t i = 0;
-  for (; i + Lanes() <= p.d_head; i += Lanes()) {
-    const VU low = rows[0] ? hn::PromoteTo(du, hn::LoadU(d16, rows[0] + i)) : hn::Zero(du);
-    const VU high = rows[1] ? hn::PromoteTo(du, hn::LoadU(d16, rows[1] + i)) : hn::Zero(du);
-    hn::StoreU(hn::BitCast(d, hn::Or(low, hn::ShiftLeft<16>(high))), d, out + i);
-  }
-  for (; i < p.d_head; ++i) {
-    const uint32_t bits =
-        (rows[0] ? rows[0][i] : 0u) | static_cast<uint32_t>(rows[1] ? rows[1][i] : 0u) << 16;
-    std::memcpy(out + i, &bits, sizeof(bits));
-  }
-}
 
 // scores, times `scale` in units of log 2 -> weights: pairs of 2^(score - maximum), for the keys
 // from s.begin rounded down to even.
@@ -200,15 +161,9 @@ void PairTile(const ForwardArgs<BFloat16>& args, const float* values, const Tile
 bool ForwardPairs(const ForwardArgs<BFloat16>& args) {
   const Problem& p = args.p;
   if (!__builtin_cpu_supports("avx512bf16") || p.d_head % 2 != 0 || !(p.scale > 0)) return false;
-  const int64_t pairs = (p.key + 1) / 2, heads = p.batch * p.n_kv_heads;
-  const StorageRef packed = AllocateHost(heads * pairs * p.d_head * sizeof(float));
-  float* const values = static_cast<float*>(packed->data());  // [batch, n_kv_heads, pairs, d_head]
-  ParallelFor(heads * pairs, 16384 / p.d_head, [&](int64_t begin, int64_t end) HWY_ATTR {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t bg = i / pairs;
-      PackValues(args, bg / p.n_kv_heads, bg % p.n_kv_heads, i % pairs, values + i * p.d_head);
-    }
-  });
+  const int64_t pairs = (p.key + 1) / 2;
+  const StorageRef packed = PackKeyPairs(p, args.v);
+  const float* const values = static_cast<const float*>(packed->data());
   ForTiles(p, 2, [&](const Tiling& tiling, int64_t begin, int64_t end) HWY_ATTR {
     PairScratch scratch(p, tiling.vectors * Lanes());
     for (int64_t task = begin; task < end; ++task) {

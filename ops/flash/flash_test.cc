@@ -137,6 +137,57 @@ TEST_P(FlashTest, PairsOfBF16AgreeWithF32OrDecline) {
   EXPECT_FALSE(ForwardPairsCpu(negative.Args<BFloat16>(p)));
 }
 
+// The gradients of q, k and v on bf16 against f32 on the same numbers: P and dS are rounded, to
+// nearest, before they are summed up.
+TEST_P(FlashTest, GradientsByPairsOfBF16AgreeWithF32OrDecline) {
+  for (int64_t query : {1, 5, 130, 333}) {
+    for (int64_t d_head : {2, 30, 64}) {
+      Problem p = MakeProblem(query, query + 9, d_head);
+      p.key_room = p.key;
+      for (int64_t window : {0, 33}) {
+        p.window = window;
+        Operands x(p, kBF16), wide(p);
+        wide.q = ConvertTo(x.q, kF32);
+        wide.k = ConvertTo(x.k, kF32);
+        wide.v = ConvertTo(x.v, kF32);
+        ForwardCpu(wide.Args<float>(p));
+        x.z = ConvertTo(wide.z, kBF16);
+        wide.z = ConvertTo(x.z, kF32);
+        const Tensor dz = RandomNormal(x.q.shape(), 4, kBF16), wide_dz = ConvertTo(dz, kF32);
+        Tensor dq = Tensor::Uninitialized(x.q.shape()), dk = Tensor::Uninitialized(x.k.shape());
+        Tensor dv = Tensor::Uninitialized(x.k.shape());
+        const float *row_max = wide.row_max.data<float>(), *scale = wide.row_scale.data<float>();
+        if (!BackwardPairsCpu({p, x.q.data<BFloat16>(), x.k.data<BFloat16>(), x.v.data<BFloat16>(),
+                               x.z.data<BFloat16>(), dz.data<BFloat16>(), row_max, scale,
+                               dq.mutable_data<float>(), dk.mutable_data<float>(),
+                               dv.mutable_data<float>(), nullptr})) {
+          continue;
+        }
+        Tensor want_dq = Tensor::Uninitialized(dq.shape()),
+               want_dk = Tensor::Uninitialized(dk.shape());
+        Tensor want_dv = Tensor::Uninitialized(dv.shape());
+        BackwardCpu({p, wide.q.data<float>(), wide.k.data<float>(), wide.v.data<float>(),
+                     wide.z.data<float>(), wide_dz.data<float>(), row_max, scale,
+                     want_dq.mutable_data<float>(), want_dk.mutable_data<float>(),
+                     want_dv.mutable_data<float>(), nullptr});
+        // In units of bf16: half a one for each term, and the terms' signs differ.
+        const auto close = [&](const Tensor& got, const Tensor& want, const char* what) {
+          ExpectClose(ConvertTo(got, kBF16), ConvertTo(want, kF64), 1, what);
+        };
+        close(dq, want_dq, "dq");
+        close(dk, want_dk, "dk");
+        close(dv, want_dv, "dv");
+      }
+    }
+  }
+  Problem p = MakeProblem(6, 6, 3);
+  Operands odd(p, kBF16);
+  EXPECT_FALSE(
+      BackwardPairsCpu({p, odd.q.data<BFloat16>(), odd.k.data<BFloat16>(), odd.v.data<BFloat16>(),
+                        odd.z.data<BFloat16>(), odd.z.data<BFloat16>(), nullptr, nullptr, nullptr,
+                        nullptr, nullptr, nullptr}));
+}
+
 // What is asked for does not change what is computed.
 TEST_P(FlashTest, GradientsAreTheSameAloneAndTogether) {
   Problem p = MakeProblem(70, 290, 9);

@@ -367,6 +367,7 @@ def attention_rows():
         row(1024, "f32", False, 1.5),
         row(1024, "f32", True, 1.5),
         row(1024, "bf16", False, 1.8),
+        row(1024, "bf16", True, 1.8),
         row(4096, "f32", False, 1.25, 0.75),
         row(4096, "f32", True, 1.25, 0.75),
         row(4096, "bf16", False, 1.8),
