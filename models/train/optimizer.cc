@@ -5,9 +5,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "ops/optimizer/optimizer.h"
+#include "tensor/base/parallel.h"
 
 namespace residual {
 namespace {
+
+constexpr int64_t kSmallParameter = 1 << 18;  // elements
 
 struct Entry {
   const char* name;
@@ -55,38 +58,52 @@ Optimizer::Optimizer(const OptimizerConfig& config, Module& module) : config_(co
   }
 }
 
+void Optimizer::StepSlot(Slot& slot, double lr, const Tensor& grad, double grad_scale) const {
+  const ParamOptions& options = slot.parameter.options;
+  const double rate = lr * options.lr_scale;
+  const double decay = options.weight_decay ? config_.weight_decay : 0;
+  if (config_.kind == OptimizerKind::kSgd) {
+    SgdOptions sgd;
+    sgd.lr = rate;
+    sgd.momentum = config_.momentum;
+    sgd.dampening = config_.dampening;
+    sgd.nesterov = config_.nesterov;
+    sgd.weight_decay = decay;
+    sgd.grad_scale = grad_scale;
+    SgdStep(*slot.parameter.value, slot.first, grad, sgd);
+  } else {
+    AdamOptions adam;
+    adam.lr = rate;
+    adam.beta1 = config_.beta1;
+    adam.beta2 = config_.beta2;
+    adam.eps = config_.eps;
+    adam.weight_decay = decay;
+    adam.decoupled = config_.kind == OptimizerKind::kAdamW;
+    adam.step = steps_;
+    adam.grad_scale = grad_scale;
+    AdamStep(*slot.parameter.value, slot.first, slot.second, grad, adam,
+             config_.amsgrad ? &slot.third : nullptr);
+  }
+}
+
 void Optimizer::Step(double lr, absl::Span<const Tensor> grads, double grad_scale) {
   RESIDUAL_CHECK_EQ(grads.size(), slots_.size()) << "gradients of an optimizer step";
   ++steps_;
+  // Large parameters are cut among the threads, of small ones each thread takes some.
+  std::vector<size_t> small;
   for (size_t i = 0; i < slots_.size(); ++i) {
     if (!grads[i].defined()) continue;
-    Slot& slot = slots_[i];
-    const ParamOptions& options = slot.parameter.options;
-    const double rate = lr * options.lr_scale;
-    const double decay = options.weight_decay ? config_.weight_decay : 0;
-    if (config_.kind == OptimizerKind::kSgd) {
-      SgdOptions sgd;
-      sgd.lr = rate;
-      sgd.momentum = config_.momentum;
-      sgd.dampening = config_.dampening;
-      sgd.nesterov = config_.nesterov;
-      sgd.weight_decay = decay;
-      sgd.grad_scale = grad_scale;
-      SgdStep(*slot.parameter.value, slot.first, grads[i], sgd);
+    if (grads[i].elements() < kSmallParameter) {
+      small.push_back(i);
     } else {
-      AdamOptions adam;
-      adam.lr = rate;
-      adam.beta1 = config_.beta1;
-      adam.beta2 = config_.beta2;
-      adam.eps = config_.eps;
-      adam.weight_decay = decay;
-      adam.decoupled = config_.kind == OptimizerKind::kAdamW;
-      adam.step = steps_;
-      adam.grad_scale = grad_scale;
-      AdamStep(*slot.parameter.value, slot.first, slot.second, grads[i], adam,
-               config_.amsgrad ? &slot.third : nullptr);
+      StepSlot(slots_[i], lr, grads[i], grad_scale);
     }
   }
+  ParallelFor(static_cast<int64_t>(small.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      StepSlot(slots_[small[i]], lr, grads[small[i]], grad_scale);
+    }
+  });
 }
 
 template <class Visit>

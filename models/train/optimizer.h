@@ -63,6 +63,7 @@ class Optimizer {
     // step with a gradient makes.
     Tensor first, second, third;
   };
+  void StepSlot(Slot& slot, double lr, const Tensor& grad, double grad_scale) const;
   // Calls visit(name, tensor) for every tensor of the state, whether or not it has a value yet.
   template <class Visit>
   static void VisitState(const OptimizerConfig& config, std::vector<Slot>& slots, Visit visit);

@@ -122,10 +122,14 @@ absl::StatusOr<StepResult> Trainer::Step() {
   }
   const double scale = config_.clip_norm > 0 ? ClipScale(result.grad_norm, config_.clip_norm) : 1.0;
   optimizer_.Step(result.lr, grads, scale / config_.accumulation);
-  for (const Parameter& parameter : parameters) {
-    if (auto found = DescribeNonFinite(parameter.name, *parameter.value)) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("step ", step_, ": the update made weight ", *found, " non-finite"));
+  std::vector<Tensor> weights;
+  for (const Parameter& parameter : parameters) weights.push_back(*parameter.value);
+  if (!std::isfinite(GlobalNorm(weights))) {
+    for (const Parameter& parameter : parameters) {
+      if (auto found = DescribeNonFinite(parameter.name, *parameter.value)) {
+        return absl::FailedPreconditionError(
+            absl::StrCat("step ", step_, ": the update made weight ", *found, " non-finite"));
+      }
     }
   }
   ++step_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "ops/optimizer/optimizer_kernels.h"
 #include "tensor/base/parallel.h"
@@ -121,23 +122,34 @@ void SgdStep(Tensor& param, Tensor& momentum_buffer, const Tensor& grad,
 }
 
 double GlobalNorm(absl::Span<const Tensor> tensors) {
-  double total = 0;
-  absl::InlinedVector<double, 64> sums;  // by chunk, added in order
+  // The chunks of all tensors at once: many are of one chunk, or less.
+  struct Chunk {
+    double (*kernel)(const void*, int64_t);
+    const void* data;
+    int64_t n;
+  };
+  std::vector<Chunk> chunks;
+  std::vector<Tensor> widened;
   for (const Tensor& tensor : tensors) {
     if (!tensor.defined()) continue;
     RESIDUAL_CHECK_OP("global_norm", IsFloat(tensor.dtype()) && tensor.device() == kCpu, tensor);
     const Tensor x = tensor.dtype() == kF16 ? ConvertTo(tensor, kF32) : tensor;
+    if (tensor.dtype() == kF16) widened.push_back(x);
     const auto kernel = x.dtype() == kF32   ? optimizer_internal::SquaresF32
                         : x.dtype() == kF64 ? optimizer_internal::SquaresF64
                                             : optimizer_internal::SquaresBF16;
     const char* data = static_cast<const char*>(x.raw_data());
-    const int64_t element = SizeOf(x.dtype());
-    sums.assign(NumChunks(x.elements(), kScanGrain), 0);
-    ParallelFor(x.elements(), kScanGrain, [&](int64_t begin, int64_t end) {
-      sums[begin / kScanGrain] = kernel(data + begin * element, end - begin);
-    });
-    for (double sum : sums) total += sum;
+    for (int64_t begin = 0; begin < x.elements(); begin += kScanGrain) {
+      chunks.push_back(
+          {kernel, data + begin * SizeOf(x.dtype()), std::min(kScanGrain, x.elements() - begin)});
+    }
   }
+  std::vector<double> sums(chunks.size());
+  ParallelFor(sums.size(), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) sums[i] = chunks[i].kernel(chunks[i].data, chunks[i].n);
+  });
+  double total = 0;
+  for (double sum : sums) total += sum;
   return std::sqrt(total);
 }
 

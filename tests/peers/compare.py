@@ -7,7 +7,8 @@
 builds our side (bazelw build //tests/bench:peer_server), runs both and prints a table: medians,
 their ratio (theirs / ours, > 1: we are faster) with the goal, the share of what the machine can do,
 measured in the same run, and the largest error against float64. `transformers` adds the rows of
-GPT-2. Rows that miss their goal are marked; the exit code is 0 all the same.
+GPT-2, `transformer_lens` a second opponent there, `llama-cpp-python` and `gguf` (built here:
+`pip install --no-binary llama-cpp-python`) that of the prefill. Rows that miss their goal are marked; the exit code is 0 all the same.
 """
 
 import argparse

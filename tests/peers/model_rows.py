@@ -367,7 +367,7 @@ class PrefillRow:
     goal: float = 1.0
     threads: tuple = (2,)
 
-    name, dtype = "GPT-2 124M prefill", "f32"
+    name, dtype = "GPT-2 124M prefill, llama.cpp", "f32"
     # Of its llama-bench with 2 threads on 2 cores of an AMD EPYC, where it is not installed.
     tokens_per_second = 753
 
