@@ -21,15 +21,17 @@
 namespace residual {
 namespace {
 
-// x W + b for all heads at once: [batch, pos, d_model] -> [batch, pos, heads, d_head].
-Tensor ProjectHeads(const Tensor& x, const Tensor& weight, const Tensor& bias, Precision precision,
-                    bool narrow) {
-  const int64_t heads = weight.dim(1), d_head = weight.dim(2);
-  MatMulOptions options;
-  if (bias.defined()) options.bias = bias.Reshaped({heads * d_head});
-  const Tensor matrix = weight.Reshaped({weight.dim(0), heads * d_head});
-  return Linear(x, matrix, precision, options, narrow)
-      .Reshaped({x.dim(0), x.dim(1), heads, d_head});
+// [d_model, heads, d_head] as the matrix of all heads, and the bias [heads, d_head] of it.
+Tensor AllHeads(const Tensor& weight) {
+  return weight.Reshaped({weight.dim(0), weight.dim(1) * weight.dim(2)});
+}
+Tensor AllHeadsBias(const Tensor& bias) {
+  return bias.defined() ? bias.Reshaped({bias.elements()}) : bias;
+}
+
+// [batch, pos, heads * d_head] by head.
+Tensor ByHead(const Tensor& x, int64_t d_head) {
+  return x.Reshaped({x.dim(0), x.dim(1), x.dim(2) / d_head, d_head});
 }
 
 // z_h W_O[h] per head: [batch, pos, heads, d_head] -> [batch, pos, heads, d_model]. Their sum over
@@ -203,12 +205,29 @@ Tensor AttentionMixer::Forward(const Tensor& x, const MixerContext& context, Mix
   const bool narrow = precision == Precision::kBF16 && !in_steps;
   const bool rotates = config_.rotary_dim > 0;
 
-  const auto project = [&](const Tensor& in, const Tensor& weight, const Tensor& bias, bool turns) {
-    return ProjectHeads(in, weight, bias, precision, narrow && !turns);
-  };
-  Tensor q = hook(kQ, project(hook(kQIn, qk_input), W_Q_, b_Q_, rotates));
-  Tensor k = hook(kK, project(hook(kKIn, qk_input), W_K_, b_K_, rotates));
-  Tensor v = hook(kV, project(hook(kVIn, x), W_V_, b_V_, false));
+  Tensor q, k, v;
+  if (rows.defined() || (narrow && rotates) || hook.Wants(kQIn, kKIn, kVIn)) {
+    const auto project = [&](const Tensor& in, const Tensor& weight, const Tensor& bias,
+                             bool turns) {
+      MatMulOptions with_bias;
+      with_bias.bias = AllHeadsBias(bias);
+      return Linear(in, AllHeads(weight), precision, with_bias, narrow && !turns);
+    };
+    q = project(hook(kQIn, qk_input), W_Q_, b_Q_, rotates);
+    k = project(hook(kKIn, qk_input), W_K_, b_K_, rotates);
+    v = project(hook(kVIn, x), W_V_, b_V_, false);
+  } else {
+    std::vector<Tensor> biases;
+    if (b_Q_.defined()) biases = {AllHeadsBias(b_Q_), AllHeadsBias(b_K_), AllHeadsBias(b_V_)};
+    const std::vector<Tensor> all =
+        LinearEach(x, {AllHeads(W_Q_), AllHeads(W_K_), AllHeads(W_V_)}, biases, precision, narrow);
+    q = all[0];
+    k = all[1];
+    v = all[2];
+  }
+  q = hook(kQ, ByHead(q, config_.d_head));
+  k = hook(kK, ByHead(k, config_.d_head));
+  v = hook(kV, ByHead(v, config_.d_head));
   if (rotates) {
     RotaryOptions rotary;
     rotary.rotary_dim = config_.rotary_dim;

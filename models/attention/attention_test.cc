@@ -205,7 +205,8 @@ TEST_P(AttentionMixerTest, EditsTakeEffect) {
 }
 
 // Looking at a point takes no other path than that point needs: as many ops are recorded as with
-// nobody looking, but for the scores and patterns (attention in steps) and the results per head.
+// nobody looking, but for the scores and patterns (attention in steps), the results per head, and
+// what queries, keys and values are each made of (three projections in place of one op).
 TEST_P(AttentionMixerTest, APointCostsItsOwnPathOnly) {
   const auto ops = [&](const char* name) {
     Tape tape;
@@ -220,8 +221,11 @@ TEST_P(AttentionMixerTest, APointCostsItsOwnPathOnly) {
   for (const DeclaredHook& hook : HookPoints(mixer_)) {
     const bool scores = hook.name == "hook_attn_scores" || hook.name == "hook_pattern";
     const bool result = hook.name == "hook_result";
+    const bool input = hook.name.find(".hook_in") != std::string::npos;
     if (scores || result) {
       EXPECT_GT(ops(hook.name.c_str()), none) << hook.name;
+    } else if (input && !GetParam().context.query_key_positions.defined()) {
+      EXPECT_EQ(ops(hook.name.c_str()), none + 2) << hook.name;
     } else {
       EXPECT_EQ(ops(hook.name.c_str()), none) << hook.name;
     }

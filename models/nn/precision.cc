@@ -1,5 +1,7 @@
 #include "models/nn/precision.h"
 
+#include <utility>
+
 namespace residual {
 namespace {
 
@@ -8,6 +10,14 @@ struct Entry {
   Precision precision;
 };
 constexpr Entry kPrecisions[] = {{"f32", Precision::kFull}, {"bf16", Precision::kBF16}};
+
+MatMulOptions InPrecision(MatMulOptions options, Precision precision, bool narrow) {
+  if (precision == Precision::kBF16) {
+    options.bf16_products = true;
+    options.result = narrow ? kBF16 : kF32;
+  }
+  return options;
+}
 
 }  // namespace
 
@@ -33,11 +43,12 @@ std::vector<std::string> PrecisionNames() {
 
 Tensor Linear(const Tensor& x, const Tensor& weight, Precision precision, MatMulOptions options,
               bool narrow) {
-  if (precision == Precision::kBF16) {
-    options.bf16_products = true;
-    options.result = narrow ? kBF16 : kF32;
-  }
-  return MatMul(x, weight, options);
+  return MatMul(x, weight, InPrecision(std::move(options), precision, narrow));
+}
+
+std::vector<Tensor> LinearEach(const Tensor& x, absl::Span<const Tensor> weights,
+                               absl::Span<const Tensor> biases, Precision precision, bool narrow) {
+  return MatMulEach(x, weights, biases, InPrecision({}, precision, narrow));
 }
 
 }  // namespace residual

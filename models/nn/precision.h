@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "ops/matmul/matmul.h"
 #include "tensor/core/tensor.h"
 
@@ -32,6 +33,10 @@ std::vector<std::string> PrecisionNames();
 // bf16 with `narrow`: for what only goes into another product. Without kBF16 `narrow` says nothing.
 Tensor Linear(const Tensor& x, const Tensor& weight, Precision precision, MatMulOptions options,
               bool narrow = false);
+
+// Linear of x with each of some matrices, see MatMulEach.
+std::vector<Tensor> LinearEach(const Tensor& x, absl::Span<const Tensor> weights,
+                               absl::Span<const Tensor> biases, Precision precision, bool narrow);
 
 }  // namespace residual
 

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstring>
 #include <utility>
+#include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "ops/elementwise/elementwise_kernels.h"
 #include "ops/gemm/gemm_kernels.h"
 #include "ops/simd/convert.h"
@@ -110,7 +112,8 @@ class Product {
         a_step_(Packed(depth_) * kernels.row_stride + 128 / kernels.packed_bytes),
         b_step_(Packed(depth_) * kernels.columns + 128 / kernels.packed_bytes) {}
 
-  void Blocked() const;
+  // This product and others of the same a.
+  void Blocked(absl::Span<const Product> others = {}) const;
   void FewRows() const;
   void Dots() const;
 
@@ -205,7 +208,7 @@ Product::Sums Product::SumsOf(Range m, Range n) const {
 // k is cut at places that depend on K alone, so an element is the same sum for any number of
 // threads, and wherever it lies in the result. Packing the columns of all tasks first, as the rows
 // are, took 3 % of a product of 1024 instead of 2: they came back from the last cache.
-void Product::Blocked() const {
+void Product::Blocked(absl::Span<const Product> others) const {
   const int64_t k_at_once = std::min(g_.K, kDepthAtOnce / depth_ * depth_);
   const int64_t row_bytes = k_at_once * kernels_.packed_bytes / kernels_.packed_k;
   const int64_t m_at_once =
@@ -213,11 +216,15 @@ void Product::Blocked() const {
   const int64_t panels = NumChunks(std::min(m_at_once, g_.M), kernels_.rows);
   const StorageRef a =
       AllocateHost(NumChunks(k_at_once, depth_) * panels * a_step_ * kernels_.packed_bytes);
-  StorageRef sums;
-  if (Narrow() && g_.K > k_at_once) sums = AllocateHost(m_at_once * g_.N * sum_size_);
+  absl::InlinedVector<const Product*, 4> products = {this};
+  for (const Product& other : others) products.push_back(&other);
+  absl::InlinedVector<StorageRef, 4> sums(products.size());
+  for (size_t i = 0; i < products.size(); ++i) {
+    const Product& p = *products[i];
+    if (p.Narrow() && g_.K > k_at_once) sums[i] = AllocateHost(m_at_once * p.g_.N * p.sum_size_);
+  }
   Block block;
   block.a = Data(a);
-  block.sums = sums ? Data(sums) : nullptr;
   for (int64_t m = 0; m < g_.M; m += m_at_once) {
     block.m = {m, std::min(g_.M, m + m_at_once)};
     const int64_t count = NumChunks(block.m.size(), kernels_.rows);
@@ -225,7 +232,10 @@ void Product::Blocked() const {
     for (int64_t k = 0; k < g_.K; k += k_at_once) {
       block.k = {k, std::min(g_.K, k + k_at_once)};
       PackRows(block);
-      Compute(block);
+      for (size_t i = 0; i < products.size(); ++i) {
+        block.sums = sums[i] ? Data(sums[i]) : nullptr;
+        products[i]->Compute(block);
+      }
     }
   }
 }
@@ -540,11 +550,29 @@ GemmArgs Transposed(const GemmArgs& g) {
   return t;
 }
 
-void Run(const GemmArgs& g, const GemmKernels& kernels) {
+// The ways to make a product.
+enum class Way { kNothing, kTiny, kTransposed, kDots, kFewRows, kBlocked };
+
+Way WayOfMatrices(const GemmArgs& g) {
+  if (g.transpose_b && g.M <= kMostDotRows && g.K >= kLeastDotDepth) return Way::kDots;
+  if (!g.transpose_b && g.M <= kMostFewRows) return Way::kFewRows;
+  return Way::kBlocked;
+}
+
+Way WayOf(const GemmArgs& g, const GemmKernels& kernels) {
+  if (g.M == 0 || g.N == 0) return Way::kNothing;
+  if (static_cast<double>(g.M) * g.N * g.K <= kTiny) return Way::kTiny;
+  const bool narrow = g.dtype == kBF16 || g.dtype == kF16;
+  // A vector holds columns; where there are fewer than fill one, it holds rows.
+  if (g.N <= kernels.row_stride / 2 && g.M > g.N && !narrow) return Way::kTransposed;
+  return WayOfMatrices(g);
+}
+
+void Run(const GemmArgs& g, const GemmKernels& kernels, Way way) {
   const Product product(g, kernels);
-  if (g.transpose_b && g.M <= kMostDotRows && g.K >= kLeastDotDepth) {
+  if (way == Way::kDots) {
     product.Dots();
-  } else if (!g.transpose_b && g.M <= kMostFewRows) {
+  } else if (way == Way::kFewRows) {
     product.FewRows();
   } else {
     product.Blocked();
@@ -555,19 +583,38 @@ void Run(const GemmArgs& g, const GemmKernels& kernels) {
 
 void Gemm(const GemmArgs& g) {
   RESIDUAL_CHECK(g.dtype == kBF16 || !(g.f32_a || g.f32_b || g.f32_c)) << Name(g.dtype);
-  if (g.M == 0 || g.N == 0) return;
-  if (static_cast<double>(g.M) * g.N * g.K <= kTiny) return RunTiny(g);
-  const bool narrow = g.dtype == kBF16 || g.dtype == kF16;
   const GemmKernels& kernels = KernelsFor(g.dtype);
-  // A vector holds columns; where there are fewer than fill one, it holds rows.
-  if (g.N > kernels.row_stride / 2 || g.M <= g.N || narrow) return Run(g, kernels);
-  Run(Transposed(g), kernels);
+  const Way way = WayOf(g, kernels);
+  if (way == Way::kNothing) return;
+  if (way == Way::kTiny) return RunTiny(g);
+  if (way != Way::kTransposed) return Run(g, kernels, way);
+  const GemmArgs transposed = Transposed(g);
+  Run(transposed, kernels, WayOfMatrices(transposed));
   if (g.activation == Activation::kNone) return;
   ParallelFor(g.M, 1 << 12, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * g.N * SizeOf(g.dtype);
     Apply(g.activation, g.dtype, static_cast<char*>(g.pre != nullptr ? g.pre : g.c) + first,
           static_cast<char*>(g.c) + first, (end - begin) * g.N);
   });
+}
+
+void GemmOfSameA(absl::Span<const GemmArgs> products) {
+  if (products.empty()) return;
+  const GemmArgs& first = products[0];
+  const GemmKernels& kernels = KernelsFor(first.dtype);
+  std::vector<Product> blocked;
+  for (const GemmArgs& g : products) {
+    RESIDUAL_CHECK(g.a == first.a && g.M == first.M && g.K == first.K && g.dtype == first.dtype &&
+                   g.transpose_a == first.transpose_a && g.f32_a == first.f32_a)
+        << "products of one a";
+    RESIDUAL_CHECK(g.dtype == kBF16 || !(g.f32_a || g.f32_b || g.f32_c)) << Name(g.dtype);
+    if (WayOf(g, kernels) == Way::kBlocked) {
+      blocked.emplace_back(g, kernels);
+    } else {
+      Gemm(g);
+    }
+  }
+  if (!blocked.empty()) blocked[0].Blocked(absl::MakeConstSpan(blocked).subspan(1));
 }
 
 }  // namespace residual

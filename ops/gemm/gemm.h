@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "absl/types/span.h"
 #include "ops/elementwise/elementwise.h"
 #include "tensor/core/dtype.h"
 
@@ -32,6 +33,10 @@ struct GemmArgs {
 };
 
 void Gemm(const GemmArgs& args);
+
+// Gemm of each of the products, which have the same a (and M, K, dtype): it is packed once. The
+// bits are those of one by one.
+void GemmOfSameA(absl::Span<const GemmArgs> products);
 
 }  // namespace residual
 

@@ -1,6 +1,7 @@
 #include "ops/matmul/matmul.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "ops/gemm/gemm.h"
 #include "ops/layout/layout.h"
@@ -99,6 +100,13 @@ Tensor SumBatch(const Tensor& x) {
   return sum.Reshaped(shape);
 }
 
+// dbias = 1^T dy for dy [M, N].
+Tensor BiasGradient(const Tensor& dy, DType bias_dtype) {
+  const Tensor ones = Tensor::Full({1, dy.dim(0)}, 1, dy.dtype());
+  const Types to_bias = {dy.dtype(), dy.dtype() == kBF16 ? bias_dtype : dy.dtype()};
+  return ConvertTo(Product(ones, dy, false, false, to_bias).Reshaped({dy.dim(1)}), bias_dtype);
+}
+
 // bias_dtype: of dbias. product: the dtype of the products.
 TensorList Backward(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b,
                     const Tensor& dy, DType product, DType bias_dtype, Needs needs) {
@@ -125,13 +133,43 @@ TensorList Backward(const Tensor& a, const Tensor& b, bool transpose_a, bool tra
     }
   }
   if (needs[2]) {  // dbias = 1^T dy
-    const Tensor flat = Flat(dy);
-    const Tensor ones = Tensor::Full({1, flat.dim(0)}, 1, dy.dtype());
-    const Types to_bias = {dy.dtype(), dy.dtype() == kBF16 ? bias_dtype : dy.dtype()};
-    const Tensor sums = Product(ones, flat, false, false, to_bias).Reshaped({flat.dim(1)});
-    grads[2] = ConvertTo(sums, bias_dtype);
+    grads[2] = BiasGradient(Flat(dy), bias_dtype);
   }
   return grads;
+}
+
+// op(a) b[i] + biases[i], if there are biases, for matrices.
+std::vector<Tensor> ProductsOfSameA(const Tensor& a, bool transpose_a, absl::Span<const Tensor> b,
+                                    absl::Span<const Tensor> biases,
+                                    absl::Span<const Types> types) {
+  const int64_t M = a.dim(transpose_a ? 1 : 0), K = a.dim(transpose_a ? 0 : 1);
+  std::vector<Tensor> results;
+  std::vector<Tensor> wide_biases;
+  std::vector<GemmArgs> products;
+  for (size_t i = 0; i < b.size(); ++i) {
+    const Tensor bias = biases.empty() ? Tensor() : biases[i];
+    wide_biases.push_back(bias.defined() ? ConvertTo(bias, a.dtype() == kF64 ? kF64 : kF32)
+                                         : Tensor());
+    Tensor& c = results.emplace_back(Tensor::Uninitialized({M, b[i].dim(1)}, types[i].result));
+    GemmArgs& g = products.emplace_back();
+    g = {types[i].product,
+         a.raw_data(),
+         b[i].raw_data(),
+         wide_biases.back().raw_data(),
+         c.mutable_raw_data(),
+         nullptr,
+         M,
+         b[i].dim(1),
+         K,
+         transpose_a,
+         false,
+         Activation::kNone};
+    g.f32_a = a.dtype() != types[i].product;
+    g.f32_b = b[i].dtype() != types[i].product;
+    g.f32_c = c.dtype() != types[i].product;
+  }
+  GemmOfSameA(products);
+  return results;
 }
 
 }  // namespace
@@ -174,6 +212,80 @@ Tensor MatMul(const Tensor& a, const Tensor& b, const MatMulOptions& options) {
                  });
   }
   return y;
+}
+
+std::vector<Tensor> MatMulEach(const Tensor& a, absl::Span<const Tensor> b,
+                               absl::Span<const Tensor> biases, const MatMulOptions& options) {
+  const char* op = "matmul_each";
+  const size_t n = b.size();
+  RESIDUAL_CHECK(!options.transpose_a && !options.transpose_b && !options.bias.defined() &&
+                 options.activation == Activation::kNone && (biases.empty() || biases.size() == n))
+      << op << ": " << n << " matrices, " << biases.size() << " biases, or options it has not";
+  const auto allowed = [&](DType dtype) {
+    return options.bf16_products ? dtype == kF32 || dtype == kBF16 : dtype == a.dtype();
+  };
+  const Types types = {options.bf16_products ? kBF16 : a.dtype(),
+                       options.result.value_or(a.dtype())};
+  RESIDUAL_CHECK_OP(op, a.rank() >= 2 && IsFloat(a.dtype()) && allowed(a.dtype()), a);
+  RESIDUAL_CHECK_OP(op, allowed(types.result), a);
+  for (size_t i = 0; i < n; ++i) {
+    RESIDUAL_CHECK_OP(op, b[i].rank() == 2 && allowed(b[i].dtype()) && b[i].dim(0) == a.dim(-1), a,
+                      b[i]);
+    RESIDUAL_CHECK_OP(
+        op,
+        biases.empty() || (allowed(biases[i].dtype()) && biases[i].shape() == Shape{b[i].dim(1)}),
+        a, b[i], biases[i]);
+  }
+  const Tensor flat = Flat(a);
+  std::vector<Tensor> results =
+      ProductsOfSameA(flat, false, b, biases, std::vector<Types>(n, types));
+  for (Tensor& y : results) y = y.Reshaped(a.shape().With(-1, y.dim(1)));
+
+  std::vector<const Tensor*> inputs = {&a};
+  for (const Tensor& matrix : b) inputs.push_back(&matrix);
+  for (const Tensor& bias : biases) inputs.push_back(&bias);
+  Tape* tape = nullptr;
+  for (const Tensor* input : inputs) {
+    if (tape == nullptr) tape = Tape::For({input});
+  }
+  if (tape == nullptr) return results;
+  std::vector<Tensor*> outputs;
+  for (Tensor& y : results) outputs.push_back(&y);
+  tape->Record(op, inputs, outputs,
+               [flat, matrices = std::vector<Tensor>(b.begin(), b.end()), product = types.product,
+                n, bias_dtype = biases.empty() ? a.dtype() : biases[0].dtype(),
+                has_biases = !biases.empty()](absl::Span<const Tensor> dy, Needs needs) {
+                 TensorList grads(1 + n + (has_biases ? n : 0));
+                 std::vector<Tensor> wanted;
+                 std::vector<Types> to_b;
+                 std::vector<size_t> places;
+                 // From the last to the first, as a tape of MatMuls adds them up.
+                 for (size_t i = n; i-- > 0;) {
+                   if (!dy[i].defined()) continue;
+                   const Tensor& matrix = matrices[i];
+                   const Tensor g = Flat(dy[i]);
+                   if (needs[0]) {
+                     Tensor da = Product(g, matrix, false, true, {product, flat.dtype()});
+                     if (grads[0].defined()) {
+                       AddInto(grads[0], da);
+                     } else {
+                       grads[0] = std::move(da);
+                     }
+                   }
+                   if (needs[static_cast<int>(1 + i)]) {
+                     wanted.push_back(g);
+                     to_b.push_back({product, matrix.dtype()});
+                     places.push_back(1 + i);
+                   }
+                   if (has_biases && needs[static_cast<int>(1 + n + i)]) {
+                     grads[1 + n + i] = BiasGradient(g, bias_dtype);
+                   }
+                 }
+                 const std::vector<Tensor> found = ProductsOfSameA(flat, true, wanted, {}, to_b);
+                 for (size_t i = 0; i < found.size(); ++i) grads[places[i]] = found[i];
+                 return grads;
+               });
+  return results;
 }
 
 }  // namespace residual

@@ -33,7 +33,9 @@
 #define RESIDUAL_OPS_MATMUL_MATMUL_H_
 
 #include <optional>
+#include <vector>
 
+#include "absl/types/span.h"
 #include "ops/elementwise/elementwise.h"
 #include "tensor/core/tensor.h"
 
@@ -49,6 +51,13 @@ struct MatMulOptions {
 };
 
 Tensor MatMul(const Tensor& a, const Tensor& b, const MatMulOptions& options = {});
+
+// MatMul(a, b[i]) with biases[i] (or without biases, if there are none) for matrices b[i]
+// [K, N_i], such as the projections to queries, keys and values: the kernel makes what it makes of
+// a, and of a^T for db, once. The bits are those of one by one, gradients included. options: of all
+// of them; without transposition, bias and activation.
+std::vector<Tensor> MatMulEach(const Tensor& a, absl::Span<const Tensor> b,
+                               absl::Span<const Tensor> biases, const MatMulOptions& options = {});
 
 }  // namespace residual
 

@@ -271,6 +271,62 @@ TEST_P(MatMulTest, MultipliesBatchesInBF16) {
   }
 }
 
+// Of one a, with and without biases, from a batch; results and gradients have the bits of products
+// one by one. One of the results is not used.
+TEST_P(MatMulTest, ProductsOfOneAHaveTheBitsOfEach) {
+  struct Case {
+    DType dtype;
+    bool bf16_products;
+    DType result;
+  };
+  for (const Case& c : {Case{kF32, false, kF32}, Case{kF64, false, kF64}, Case{kBF16, false, kBF16},
+                        Case{kF32, true, kF32}, Case{kF32, true, kBF16}}) {
+    for (const Size& s : {Size{1, 3, 2}, Size{3, 20, 33}, Size{40, 70, 33}, Size{61, 530, 40}}) {
+      for (const bool biased : {false, true}) {
+        MatMulOptions options;
+        options.bf16_products = c.bf16_products;
+        if (c.bf16_products) options.result = c.result;
+        Tensor a = RandomNormal({2, s.M, s.K}, 1, c.dtype);
+        std::vector<Tensor> b, biases;
+        for (const int64_t columns : {s.N, s.N + 5, int64_t{1}, s.N}) {
+          b.push_back(RandomNormal({s.K, columns}, 2 + b.size(), c.dtype));
+          if (biased) biases.push_back(RandomNormal({columns}, 9 + b.size(), c.dtype));
+        }
+        std::vector<Tensor> ys[2], grads[2];
+        for (const bool each : {false, true}) {
+          Tape tape;
+          tape.Watch(a);
+          for (Tensor& x : b) tape.Watch(x);
+          for (Tensor& x : biases) tape.Watch(x);
+          if (each) {
+            ys[each] = MatMulEach(a, b, biases, options);
+          } else {
+            for (size_t i = 0; i < b.size(); ++i) {
+              MatMulOptions own = options;
+              if (biased) own.bias = biases[i];
+              ys[each].push_back(MatMul(a, b[i], own));
+            }
+          }
+          const std::vector<Tensor>& y = ys[each];
+          const Gradients found = tape.Backward(
+              {y[0], y[1], y[3]},
+              {RandomNormal(y[0].shape(), 20, c.result), RandomNormal(y[1].shape(), 21, c.result),
+               RandomNormal(y[3].shape(), 22, c.result)},
+              {});
+          grads[each].push_back(found[a]);
+          for (const Tensor& x : b) grads[each].push_back(found[x]);
+          for (const Tensor& x : biases) grads[each].push_back(found[x]);
+        }
+        const std::string what = a.ToString() + " to " + std::string(Name(c.result));
+        for (size_t i = 0; i < b.size(); ++i) ExpectIdentical(ys[1][i], ys[0][i], what);
+        for (size_t i = 0; i < grads[0].size(); ++i) {
+          ExpectIdentical(grads[1][i], grads[0][i], "gradient of " + what);
+        }
+      }
+    }
+  }
+}
+
 TEST_P(MatMulTest, InfinitiesAndNanPropagate) {
   const double infinity = INFINITY;
   for (DType dtype : {kF32, kF64, kBF16, kF16}) {
