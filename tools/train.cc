@@ -105,7 +105,13 @@ absl::Status Train(const CommandLine& cli, const TrainFlags& flags) {
   RESIDUAL_RETURN_IF_ERROR(RemoveTemporaries(flags.out));
   options.files = {{"config.json", plan->model.dump(2) + "\n"}};
   if (data.tokenizer != nullptr) {
-    if (!flags.resume) RESIDUAL_RETURN_IF_ERROR(data.tokenizer->Save(flags.out));
+    if (!flags.resume) {
+      RESIDUAL_RETURN_IF_ERROR(data.tokenizer->Save(flags.out));
+      // For transformers' AutoTokenizer.
+      RESIDUAL_RETURN_IF_ERROR(
+          WriteFileAtomically(JoinPath(flags.out, "tokenizer_config.json"),
+                              "{\"tokenizer_class\": \"PreTrainedTokenizerFast\"}\n"));
+    }
     const std::string path = JoinPath(flags.out, "tokenizer.json");
     RESIDUAL_ASSIGN_OR_RETURN(std::string text, ReadFile(path));
     options.files.emplace_back("tokenizer.json", std::move(text));
@@ -129,7 +135,9 @@ absl::Status Train(const CommandLine& cli, const TrainFlags& flags) {
   options.on_step = [&](const StepMetrics& metrics) { reporter.Step(metrics); };
   RESIDUAL_ASSIGN_OR_RETURN(const RunResult result,
                             RunTraining(plan->run, options, *model, *data.source));
-  if (!result.stopped) RESIDUAL_RETURN_IF_ERROR(SaveModel(*model, plan->model, flags.out));
+  if (!result.stopped) {
+    RESIDUAL_RETURN_IF_ERROR(SaveModel(*model, PublishedConfig(plan->model), flags.out));
+  }
   reporter.Finish();
   const std::string where = result.stopped ? result.checkpoint : flags.out;
   if (cli.json()) {

@@ -5,6 +5,7 @@
 
 #include "absl/types/span.h"
 #include "models/checkpoint/checkpoint.h"
+#include "models/transformer/transformer.h"
 
 namespace residual {
 
@@ -17,6 +18,7 @@ absl::StatusOr<BuiltModel> BuildGptNeox(ConfigReader& config);          // gpt_n
 absl::StatusOr<BuiltModel> BuildLlama(ConfigReader& config);            // llama.cc
 absl::StatusOr<BuiltModel> BuildTransformerLens(ConfigReader& config);  // transformer_lens.cc
 absl::StatusOr<BuiltModel> BuildResidual(ConfigReader& config);         // residual.cc
+absl::StatusOr<TransformerConfig> ReadResidual(ConfigReader& config);
 
 // The model type of folders in TransformerLens's own naming, whose config.json has none.
 inline constexpr char kTransformerLens[] = "transformer_lens";

@@ -169,7 +169,7 @@ const std::set<std::string>& Besides() {
 
 }  // namespace
 
-absl::StatusOr<BuiltModel> BuildResidual(ConfigReader& config) {
+absl::StatusOr<TransformerConfig> ReadResidual(ConfigReader& config) {
   C c;
   VisitFields(c, FieldReader(config));
   config.FailOnUnreadKeys(Besides());
@@ -182,7 +182,12 @@ absl::StatusOr<BuiltModel> BuildResidual(ConfigReader& config) {
     c.d_head = c.d_model / c.n_heads;
   }
   if (Holds(c, "mlp") && c.d_mlp == 0) c.d_mlp = 4 * c.d_model;
+  RESIDUAL_RETURN_IF_ERROR(config.status());
+  return c;
+}
 
+absl::StatusOr<BuiltModel> BuildResidual(ConfigReader& config) {
+  RESIDUAL_ASSIGN_OR_RETURN(const TransformerConfig c, ReadResidual(config));
   BuiltModel built;
   RESIDUAL_ASSIGN_OR_RETURN(built.model, TransformerOf(c, config));
   built.names.emplace_back();

@@ -67,6 +67,11 @@ absl::Status SaveModel(ResidualModel& model, const nlohmann::json& config,
 // The "residual" config of a transformer: every field of it, under its name in TransformerConfig.
 nlohmann::json ConfigToJson(const TransformerConfig& config);
 
+// The config of a published architecture (gpt2, llama or gpt_neox) that is the same model as this
+// "residual" config, so that what is saved with it opens in Hugging Face's from_pretrained; the
+// config itself where none is, or where it is of another type or not valid.
+nlohmann::json PublishedConfig(const nlohmann::json& config);
+
 // The model types, for messages and help.
 std::vector<std::string> ModelTypes();
 

@@ -286,6 +286,71 @@ TEST_F(ZooTest, GptNeoxFoldersAreHuggingFaces) {
   EXPECT_TRUE(warnings_.empty());
 }
 
+// A transformer of our own that is one of these is saved as such: the same model.
+TEST_F(ZooTest, PublishedConfigsAreTheSameModel) {
+  TransformerConfig gpt2;
+  gpt2.d_model = 24;
+  gpt2.n_ctx = 9;
+  gpt2.d_vocab = 13;
+  gpt2.blocks = {{"attn", "mlp"}, {"attn", "mlp"}};
+  gpt2.n_heads = 3;
+  gpt2.d_head = 8;
+  gpt2.d_mlp = 20;
+  gpt2.unembed_bias = false;
+  TransformerConfig gpt2_options = gpt2;
+  gpt2_options.scale_by_layer = gpt2_options.tied = gpt2_options.scale_residual_init = true;
+  gpt2_options.attention_scale = 1;
+  gpt2_options.activation = Activation::kRelu;
+  gpt2_options.eps = 1e-3;
+  TransformerConfig neox = gpt2;
+  neox.positions = Positions::kRotary;
+  neox.rotary_dim = 2;
+  neox.parallel = true;
+  neox.activation = Activation::kGelu;
+  TransformerConfig llama = gpt2;
+  llama.positions = Positions::kRotary;
+  llama.norm = NormKind::kRmsNorm;
+  llama.gated_mlp = true;
+  llama.activation = Activation::kSilu;
+  llama.attention_bias = llama.mlp_bias = false;
+  llama.n_kv_heads = 1;
+  llama.d_head = 6;
+  TransformerConfig llama_options = llama;
+  llama_options.attention_bias = llama_options.mlp_bias = llama_options.gate_bias = true;
+  llama_options.rotary_theta = 500;
+  llama_options.rotary_scaling.kind = RotaryScaling::kLlama3;
+  llama_options.rotary_scaling.factor = 8;
+  llama_options.rotary_scaling.original_ctx = 5;
+
+  const std::vector<std::pair<std::string, TransformerConfig>> cases = {{"gpt2", gpt2},
+                                                                        {"gpt2", gpt2_options},
+                                                                        {"gpt_neox", neox},
+                                                                        {"llama", llama},
+                                                                        {"llama", llama_options}};
+  for (const auto& [type, c] : cases) {
+    const json ours = ConfigToJson(c), published = PublishedConfig(ours);
+    EXPECT_EQ(published["model_type"], type);
+    Save(ours);
+    ASSERT_TRUE(SaveModel(*model_, published, folder_).ok());
+    ExpectLoadsTheSame();
+    EXPECT_TRUE(warnings_.empty());
+    EXPECT_EQ(PublishedConfig(published), published);
+  }
+
+  // What none of them computes stays as it is.
+  TransformerConfig other = gpt2;
+  other.blocks[0] = {"attn"};
+  EXPECT_EQ(PublishedConfig(ConfigToJson(other)), ConfigToJson(other));
+  other = gpt2;
+  other.positions = Positions::kAlibi;
+  EXPECT_EQ(PublishedConfig(ConfigToJson(other)), ConfigToJson(other));
+  other = llama;
+  other.norm_placement = NormPlacement::kPost;
+  EXPECT_EQ(PublishedConfig(ConfigToJson(other)), ConfigToJson(other));
+  EXPECT_EQ(PublishedConfig(json::array()), json::array());
+  EXPECT_EQ(PublishedConfig({{"model_type", "residual"}}), json({{"model_type", "residual"}}));
+}
+
 TEST(ZooConfigTest, RotaryPositionsInEverySpelling) {
   // What changes the function is refused by name.
   EXPECT_EQ(ConfigError(With(LlamaConfig(), "rope_scaling", {{"type", "yarn"}, {"factor", 2}})),

@@ -1,0 +1,136 @@
+// Which published architecture a transformer of our own is, if any. Each form below is the inverse
+// of that architecture's reader.
+
+#include <algorithm>
+#include <cmath>
+
+#include "models/zoo/architectures.h"
+#include "models/zoo/zoo.h"
+
+namespace residual {
+namespace {
+
+using C = TransformerConfig;
+using nlohmann::json;
+
+// What all three have: attention and MLP in every block, pre-norm, one output matrix.
+bool IsCommon(const C& c) {
+  const std::vector<std::string> block = {"attn", "mlp"};
+  return !c.blocks.empty() &&
+         std::all_of(c.blocks.begin(), c.blocks.end(), [&](const auto& b) { return b == block; }) &&
+         c.norm_placement == NormPlacement::kPre && c.final_norm && !c.unembed_bias &&
+         !c.rotary_interleaved;
+}
+
+bool HeadsFillTheStream(const C& c) {
+  return c.n_heads * c.d_head == c.d_model && (c.n_kv_heads == 0 || c.n_kv_heads == c.n_heads);
+}
+
+bool IsGpt2(const C& c) {
+  const bool scale = c.attention_scale == 0 || c.attention_scale == 1;
+  return c.positions == Positions::kLearned && c.norm == NormKind::kLayerNorm &&
+         HeadsFillTheStream(c) && !c.gated_mlp && !c.parallel && c.attention_bias && c.mlp_bias &&
+         scale;
+}
+
+bool IsLlama(const C& c) {
+  const bool rotates_all = c.rotary_dim == 0 || c.rotary_dim == c.d_head;
+  return c.positions == Positions::kRotary && rotates_all && c.norm == NormKind::kRmsNorm &&
+         c.gated_mlp && !c.parallel && c.mlp_bias == c.gate_bias && c.attention_scale == 0 &&
+         !c.scale_by_layer && c.embed_dropout == 0 && c.resid_dropout == 0;
+}
+
+bool IsGptNeox(const C& c) {
+  return c.positions == Positions::kRotary && c.norm == NormKind::kLayerNorm &&
+         HeadsFillTheStream(c) && !c.gated_mlp && c.mlp_bias && c.attention_scale == 0 &&
+         !c.scale_by_layer && c.embed_dropout == c.resid_dropout;
+}
+
+json RopeParameters(const C& c) {
+  json rope = {{"rope_type", "default"}, {"rope_theta", c.rotary_theta}};
+  const RotaryScaling& s = c.rotary_scaling;
+  if (s.kind != RotaryScaling::kNone) rope["factor"] = s.factor;
+  if (s.kind == RotaryScaling::kLinear) rope["rope_type"] = "linear";
+  if (s.kind == RotaryScaling::kLlama3) {
+    rope.update({{"rope_type", "llama3"},
+                 {"low_freq_factor", s.low_freq_factor},
+                 {"high_freq_factor", s.high_freq_factor},
+                 {"original_max_position_embeddings", s.original_ctx}});
+  }
+  return rope;
+}
+
+json Gpt2Form(const C& c) {
+  return {{"model_type", "gpt2"},
+          {"architectures", {"GPT2LMHeadModel"}},
+          {"vocab_size", c.d_vocab},
+          {"n_positions", c.n_ctx},
+          {"n_embd", c.d_model},
+          {"n_layer", c.blocks.size()},
+          {"n_head", c.n_heads},
+          {"n_inner", c.d_mlp},
+          {"activation_function", ActivationName(c.activation)},
+          {"layer_norm_epsilon", c.eps},
+          {"scale_attn_weights", c.attention_scale == 0},
+          {"scale_attn_by_inverse_layer_idx", c.scale_by_layer},
+          {"tie_word_embeddings", c.tied},
+          {"embd_pdrop", c.embed_dropout},
+          {"attn_pdrop", c.attn_dropout},
+          {"resid_pdrop", c.resid_dropout},
+          {"initializer_range", c.init_scale}};
+}
+
+// What Llama's and GPT-NeoX's configs have in common.
+json RotaryForm(const C& c) {
+  return {{"vocab_size", c.d_vocab},
+          {"max_position_embeddings", c.n_ctx},
+          {"hidden_size", c.d_model},
+          {"intermediate_size", c.d_mlp},
+          {"num_hidden_layers", c.blocks.size()},
+          {"num_attention_heads", c.n_heads},
+          {"hidden_act", ActivationName(c.activation)},
+          {"attention_bias", c.attention_bias},
+          {"attention_dropout", c.attn_dropout},
+          {"tie_word_embeddings", c.tied},
+          {"initializer_range", c.init_scale},
+          {"rope_parameters", RopeParameters(c)}};
+}
+
+json LlamaForm(const C& c) {
+  json form = RotaryForm(c);
+  form.update({{"model_type", "llama"},
+               {"architectures", {"LlamaForCausalLM"}},
+               {"num_key_value_heads", c.n_kv_heads == 0 ? c.n_heads : c.n_kv_heads},
+               {"head_dim", c.d_head},
+               {"rms_norm_eps", c.eps},
+               {"mlp_bias", c.mlp_bias}});
+  return form;
+}
+
+json GptNeoxForm(const C& c) {
+  json form = RotaryForm(c);
+  const int64_t rotated = c.rotary_dim == 0 ? c.d_head : c.rotary_dim;
+  const double share = static_cast<double>(rotated) / static_cast<double>(c.d_head);
+  form["rope_parameters"]["partial_rotary_factor"] = share;
+  form.update({{"model_type", "gpt_neox"},
+               {"architectures", {"GPTNeoXForCausalLM"}},
+               {"layer_norm_eps", c.eps},
+               {"use_parallel_residual", c.parallel},
+               {"hidden_dropout", c.resid_dropout}});
+  return form;
+}
+
+}  // namespace
+
+json PublishedConfig(const json& config) {
+  if (!config.is_object() || config.value("model_type", json()) != "residual") return config;
+  ConfigReader reader(config, "config.json");
+  const absl::StatusOr<TransformerConfig> c = ReadResidual(reader);
+  if (!c.ok() || !ValidateTransformerConfig(*c).ok() || !IsCommon(*c)) return config;
+  if (IsGpt2(*c)) return Gpt2Form(*c);
+  if (IsLlama(*c)) return LlamaForm(*c);
+  if (IsGptNeox(*c)) return GptNeoxForm(*c);
+  return config;
+}
+
+}  // namespace residual
