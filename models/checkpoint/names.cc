@@ -34,8 +34,8 @@ Shape FlatShape(const Parameter& parameter) {
   return parameter.options.heads_first ? Shape{s[0], s[1] * s[2]} : Shape{s[0] * s[1], s[2]};
 }
 
-// [n_heads, count, d_head, d_model] of a weight [d_model, n_heads, d_head], [n_heads, count, d_head]
-// of a bias [n_heads, d_head].
+// [n_heads, count, d_head, d_model] of a weight [d_model, n_heads, d_head], [n_heads, count,
+// d_head] of a bias [n_heads, d_head].
 Shape HeadPartsShape(const Parameter& parameter, int64_t count) {
   const Shape& s = parameter.shape;
   RESIDUAL_CHECK(s.rank() == 2 || s.rank() == 3) << parameter.name << " " << s;
@@ -57,8 +57,7 @@ Shape WholeShape(const NameRule& rule, const Parameter& parameter, int n_layers)
     case TensorLayout::kColumns:
       return flat.With(-1, flat[-1] * rule.count);
     case TensorLayout::kHeadParts:
-      return flat.rank() == 1 ? Shape{flat[0] * rule.count}
-                              : Shape{flat[1] * rule.count, flat[0]};
+      return flat.rank() == 1 ? Shape{flat[0] * rule.count} : Shape{flat[1] * rule.count, flat[0]};
   }
   return flat;
 }

@@ -1,7 +1,7 @@
-// Bytes per second of learning, encoding and decoding. Beside it, once: 10 MB of English line by line
-// on one thread, JSON in and out included on our side, against `tokenizers` 0.23: GPT-2's vocabulary
-// 0.8 and 4.7 s, BERT's 1.7 and 5.0 s, 512 SentencePiece-style merges 1.8 and 4.1 s, a unigram of
-// 8,000 1.2 and 4.6 s. Most words are copied from where they occurred before.
+// Bytes per second of learning, encoding and decoding. Beside it, once: 10 MB of English line by
+// line on one thread, JSON in and out included on our side, against `tokenizers` 0.23: GPT-2's
+// vocabulary 0.8 and 4.7 s, BERT's 1.7 and 5.0 s, 512 SentencePiece-style merges 1.8 and 4.1 s, a
+// unigram of 8,000 1.2 and 4.6 s. Most words are copied from where they occurred before.
 
 #include <cstdint>
 #include <memory>

@@ -46,7 +46,7 @@ class Comparison:
     def logits(self, folder, ids):
         tokens, out = (os.path.join(self.scratch, n) for n in ("ids.safetensors", "out.safetensors"))
         save_file({"input_ids": ids}, tokens)
-        self.run("activations", "--model=" + folder, "--tokens=" + tokens, "--names=none",
+        self.run("activations", "--model=" + folder, "--tokens=" + tokens, "--names=blocks.0.hook_resid_pre",
                  "--out=" + out)
         return load_file(out)["logits"]
 
