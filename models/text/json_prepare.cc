@@ -1,5 +1,6 @@
 #include "models/text/json_prepare.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -76,7 +77,13 @@ absl::StatusOr<std::unique_ptr<Normalizer>> ReadCharsMap(const JsonField& field)
   return normalizer;
 }
 
-absl::StatusOr<std::unique_ptr<Normalizer>> ReadOneNormalizer(const JsonField& field, int depth) {
+// How many times as long as it was a normalizer may make a text: replacements of replacements of a
+// hostile file would fill the memory.
+constexpr double kMostGrowth = 1e4;
+
+// Reads one, or a sequence, and multiplies `growth` by how many times as long it makes a text.
+absl::StatusOr<std::unique_ptr<Normalizer>> ReadOneNormalizer(const JsonField& field, int depth,
+                                                              double* growth) {
   const std::string type = field.type();
   if (type == "NFC") return MakeNormalForm(NormalForm::kC);
   if (type == "NFD") return MakeNormalForm(NormalForm::kD);
@@ -99,14 +106,22 @@ absl::StatusOr<std::unique_ptr<Normalizer>> ReadOneNormalizer(const JsonField& f
   if (type == "Replace") {
     RESIDUAL_ASSIGN_OR_RETURN(Pattern pattern, ReadPattern(field["pattern"]));
     RESIDUAL_ASSIGN_OR_RETURN(std::string content, field["content"].String());
+    const double added = static_cast<double>(content.size());
+    // A regular expression may match nothing, between any two bytes.
+    *growth *= pattern.regex ? 1 + added
+                             : std::max(1.0, added / static_cast<double>(pattern.string.size()));
+    if (*growth > kMostGrowth) {
+      return field["content"].Bad(absl::StrCat("normalizers that together make a text at most ",
+                                               kMostGrowth, " times as long"));
+    }
     return pattern.regex ? MakeReplace(std::move(pattern.regex), std::move(content))
                          : MakeReplace(std::move(pattern.string), std::move(content));
   }
   if (type == "Sequence" && depth < kDeepest) {
     RESIDUAL_ASSIGN_OR_RETURN(auto parts,
                               ReadSequence<std::unique_ptr<Normalizer>>(
-                                  field["normalizers"], [depth](const JsonField& member) {
-                                    return ReadOneNormalizer(member, depth + 1);
+                                  field["normalizers"], [depth, growth](const JsonField& member) {
+                                    return ReadOneNormalizer(member, depth + 1, growth);
                                   }));
     return MakeNormalizerSequence(std::move(parts));
   }
@@ -284,7 +299,8 @@ absl::StatusOr<std::unique_ptr<Decoder>> ReadOneDecoder(const JsonField& field, 
 
 absl::StatusOr<std::unique_ptr<Normalizer>> ReadNormalizer(const JsonField& field) {
   if (field.is_null()) return std::unique_ptr<Normalizer>();
-  return ReadOneNormalizer(field, 0);
+  double growth = 1;
+  return ReadOneNormalizer(field, 0, &growth);
 }
 
 absl::StatusOr<PreTokenizerParts> ReadPreTokenizer(const JsonField& field) {

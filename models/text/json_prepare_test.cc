@@ -151,6 +151,14 @@ TEST(ReadTest, RefusesByFileAndField) {
             "t.json: 'part.start' is -1, expected an integer in [0, 1048576]");
   EXPECT_NE(refused(R"({"type": "CTC"})", ReadDecoder).find("t.json: 'part' is"),
             std::string::npos);
+  EXPECT_EQ(
+      refused(R"({"type": "Sequence", "normalizers": [
+      {"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},
+      {"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},
+      {"type": "Replace", "pattern": {"Regex": "x*"}, "content": "aaaaaaaaaaaaaaa"}]})",
+              ReadNormalizer),
+      "t.json: 'part.normalizers[2].content' is \"aaaaaaaaaaaaaaa\", expected normalizers that "
+      "together make a text at most 10000 times as long");
   std::string deep = R"({"type": "NFC"})";
   for (int i = 0; i < 40; ++i) deep = R"({"type": "Sequence", "normalizers": [)" + deep + "]}";
   refused(deep.c_str(), ReadNormalizer);

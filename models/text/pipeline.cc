@@ -146,7 +146,9 @@ class Pipeline : public Tokenizer {
     return selected;
   }
 
-  bool Has(int32_t id) const { return id >= 0 && id < vocab_size(); }
+  bool Has(int32_t id) const {
+    return id >= 0 && id < vocab_size() && parts_.vocabulary[id].exists;
+  }
 
   PipelineParts parts_;
   mutable WordCaches caches_;

@@ -21,6 +21,7 @@ namespace residual {
 struct VocabularyEntry {
   std::string text;  // the bytes it stands for; empty for an id without a token
   bool special = false;
+  bool exists = false;
   std::string written;  // as the file writes it, for the decoder
 };
 

@@ -7,8 +7,10 @@
 namespace residual {
 
 std::string StreamingDecoder::Add(int32_t id) {
+  const std::string text = tokenizer_.TokenText(id);
+  if (text.empty()) return "";  // an id without a token: nothing depends on it
   held_back_.push_back(id);
-  bytes_ += tokenizer_.TokenText(id);
+  bytes_ += text;
   return CutShortBytes(bytes_) > 0 ? "" : Emit();
 }
 

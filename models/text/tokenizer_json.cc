@@ -15,6 +15,7 @@
 #include "models/text/json_field.h"
 #include "models/text/json_prepare.h"
 #include "models/text/pipeline.h"
+#include "models/text/prepare/unicode.h"
 #include "models/text/words/unigram.h"
 #include "models/text/words/word_piece.h"
 #include "nlohmann/json.hpp"
@@ -267,11 +268,13 @@ class Reader {
     parts->vocabulary.resize(largest + 1);
     for (const auto& [id, token] : token_of_id_) {
       VocabularyEntry& entry = parts->vocabulary[id];
+      entry.exists = true;
       entry.text = BytesOf(token);
       if (parts->decoder) entry.written = token;
     }
     for (const AddedToken& token : parts->added) {
       VocabularyEntry& entry = parts->vocabulary[token.id];
+      entry.exists = true;
       entry.text = token.content;
       entry.special = token.special;
       if (parts->decoder) entry.written = token.content;
@@ -349,6 +352,9 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromWordPieceVocabulary(
     absl::string_view vocabulary, const WordPieceFileOptions& options, const std::string& source) {
   Json vocab = Json::object(), added = Json::array();
   int32_t id = 0;
+  if (ReplaceInvalid(vocabulary) != vocabulary) {
+    return absl::InvalidArgumentError(absl::StrCat(source, ": holds bytes that are no UTF-8"));
+  }
   std::vector<absl::string_view> lines = absl::StrSplit(vocabulary, '\n');
   if (!lines.empty() && lines.back().empty()) lines.pop_back();
   for (absl::string_view line : lines) {

@@ -328,6 +328,9 @@ TEST(TokenizerTest, WordPieceVocabulary) {
   ASSERT_TRUE(WriteFileAtomically(folder + "/vocab.txt", "a\nb\na\n").ok());
   EXPECT_EQ(LoadTokenizer(folder).status().message(),
             folder + "/vocab.txt: line 3 is \"a\", expected a token not named before");
+  ASSERT_TRUE(WriteFileAtomically(folder + "/vocab.txt", "[UNK]\n\xE9\n").ok());
+  EXPECT_EQ(LoadTokenizer(folder).status().message(),
+            folder + "/vocab.txt: holds bytes that are no UTF-8");
   ASSERT_TRUE(WriteFileAtomically(folder + "/vocab.txt", "a\nb\n").ok());
   EXPECT_EQ(LoadTokenizer(folder).status().message(),
             folder + "/vocab.txt: has no line [UNK], expected a WordPiece vocabulary");

@@ -2,12 +2,13 @@
 
 load("@rules_cc//cc:defs.bzl", "cc_binary", "cc_library", "cc_test")
 
-def fuzz_test(name, srcs, corpus, deps = [], size = "small", tags = []):
+def fuzz_test(name, srcs, corpus, deps = [], size = "small", tags = [], runs = 10000):
     """Sources that define LLVMFuzzerTestOneInput.
 
     Declared under //tests/fuzz, not beside the code: nothing depends on tests.
 
-    `bazel test //tests/fuzz:name` runs every file of the corpus once, under any configuration.
+    `bazel test //tests/fuzz:name` runs every file of the corpus once and `runs` changed copies of
+    them, under any configuration.
     To fuzz (needs clang-14), with a folder of one's own for what is found:
     bazel run --config=fuzz //tests/fuzz:name_fuzzer -- -max_total_time=60 /abs/found /abs/corpus
 
@@ -18,6 +19,7 @@ def fuzz_test(name, srcs, corpus, deps = [], size = "small", tags = []):
       deps: libraries.
       size: of the test.
       tags: of the test.
+      runs: how many changed inputs the test tries.
     """
     cc_library(
         name = name + "_lib",
@@ -29,7 +31,7 @@ def fuzz_test(name, srcs, corpus, deps = [], size = "small", tags = []):
     cc_test(
         name = name,
         size = size,
-        args = ["$(locations %s)" % c for c in corpus],
+        args = ["--runs=%d" % runs] + ["$(locations %s)" % c for c in corpus],
         data = corpus,
         tags = tags + ["fuzz"],
         deps = [
