@@ -15,8 +15,9 @@
 //
 // dtypes: f32, f64, bf16 or f16, the same for q, k, v and bias; bf16 and f16 are computed in f32
 // and rounded once. Attention on bf16 may, on processors with AVX512_BF16, round the weights P to
-// bf16 before they meet v (not their sum), as fused implementations do. Any size may be 0; with no
-// keys z is zeros. The bits do not depend on the number of threads, nor on alignment.
+// bf16 before they meet v (not their sum), as fused implementations do; its gradients then round P
+// and dS before they meet dz, q and k. Any size may be 0; with no keys z is zeros. The bits do not
+// depend on the number of threads, nor on alignment.
 
 #ifndef RESIDUAL_OPS_ATTENTION_ATTENTION_H_
 #define RESIDUAL_OPS_ATTENTION_ATTENTION_H_

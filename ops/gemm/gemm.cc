@@ -47,6 +47,8 @@ constexpr double kLeastStreamed = 1 << 17;
 constexpr int64_t kMostFewRows = 16, kMostDotRows = 16, kLeastDotDepth = 64;
 constexpr double kTiny = 256;
 
+int64_t TasksWanted() { return NumThreads() == 1 ? 1 : kTasksOfThread * NumThreads(); }
+
 int64_t RoundUp(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 // The size of equal parts of n, of `most` at most, in units.
@@ -264,7 +266,7 @@ void Product::Compute(const Block& block) const {
   const int64_t column_panels = NumChunks(g_.N, kernels_.columns);
   const double work = static_cast<double>(block.m.size()) * g_.N * block.k.size();
   // Narrower tasks first: shorter ones pack the same columns again. No sum depends on how many.
-  const int64_t wanted = NumThreads() == 1 ? 1 : kTasksOfThread * NumThreads();
+  const int64_t wanted = TasksWanted();
   int64_t across = NumChunks(column_panels, kTaskPanels), down = 1;
   while (across * down < wanted && work / (across * down) > 2 * kLeastWork) {
     if (column_panels / across >= 4) {
@@ -375,11 +377,11 @@ void Product::Columns(const Rows& rows, Range n) const {
   tile.c_column_step = sums.column_step;
   tile.bias_of_rows = g_.transposed_c;
   // The deeper a band, the less often its sums are read and written; the less deep, the longer the
-  // pieces of b. With 16 rows and b [768, 50257] from memory bands of 64 took 14.3 ms on one
-  // thread, of 128 17.7, of 16 16.6; and prefetching 1 KiB ahead instead of 256 bytes, a third
-  // less.
+  // pieces of b. With 16 rows and b [768, 50257] from memory, bands of 64 took one thread 14.3 ms,
+  // of 128 17.7, of 16 16.6; prefetching 256 bytes ahead instead of 1 KiB, a third more. With one
+  // row two threads read 38 GB/s; prefetching the next band instead, 29.
   const int64_t band = g_.M == 1 ? 8 : g_.M <= 3 ? 32 : 64;
-  const int64_t ahead = g_.M == 1 ? band * g_.N : 1024 / b_size_;
+  const int64_t ahead = 1024 / b_size_;
   StorageRef packed;
   if (rest > 0) packed = AllocateHost(Packed(band) * kernels_.columns * kernels_.packed_bytes);
   for (int64_t k = 0; k < g_.K; k += band) {
@@ -441,7 +443,9 @@ void Product::Dots() const {
   all.k = g_.K;
   all.bias_of_rows = g_.transposed_c;
   const double work = static_cast<double>(g_.M) * g_.K;
-  const int64_t grain = RoundUp(static_cast<int64_t>(kLeastStreamed / work), 4);
+  // Long pieces, which memory likes; in fours, so that cuts change no bits.
+  const int64_t grain = RoundUp(
+      std::max(static_cast<int64_t>(kLeastStreamed / work), NumChunks(g_.N, TasksWanted())), 4);
   ParallelFor(g_.N, grain, [&](int64_t begin, int64_t end) {
     const Sums sums = SumsOf({0, g_.M}, {begin, end});
     DotArgs args = all;

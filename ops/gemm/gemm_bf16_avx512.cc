@@ -287,7 +287,27 @@ RESIDUAL_BF16_INLINE void DotTile(const DotArgs& args, int64_t r0, int64_t j0) {
     for (int j = 0; j < kC; ++j) sum[r][j] = _mm512_setzero_ps();
   }
   const int64_t ahead = StreamAhead(kC * k, sizeof(S));
-  for (int64_t i = 0; i < k; i += 2 * kLanes) {
+  int64_t i = 0;
+  if (kR == 1 && kStream && args.rows == 1) {  // column after column, as memory likes it best
+#pragma GCC unroll 4
+    for (int j = 0; j < kC; ++j) {
+      const S* column = b + j * k;
+      __m512 more[3] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+      for (i = 0; i + 8 * kLanes <= k; i += 8 * kLanes) {
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; ++v) {
+          __m512& to = v == 0 ? sum[0][j] : more[v - 1];
+          const S* x = column + i + 2 * v * kLanes;
+          PrefetchToSecond(x + kOneStreamAhead / sizeof(S));
+          if (sizeof(S) == 4) PrefetchToSecond(x + kOneStreamAhead / sizeof(S) + kLanes);
+          to = AddProducts(to, PairsAlong(a + i + 2 * v * kLanes, 2 * kLanes),
+                           PairsAlong(x, 2 * kLanes));
+        }
+      }
+      sum[0][j] = _mm512_add_ps(_mm512_add_ps(sum[0][j], more[0]), _mm512_add_ps(more[1], more[2]));
+    }
+  }
+  for (; i < k; i += 2 * kLanes) {
     __m512i column[kC];
 #pragma GCC unroll 4
     for (int j = 0; j < kC; ++j) {

@@ -66,6 +66,23 @@ HWY_INLINE void DotTile(const A* a, const B* b, const DotArgs& args, int64_t r0,
   }
   const int64_t ahead = StreamAhead(kC * k, sizeof(B));
   int64_t i = 0;
+  if (kR == 1 && kStream && args.rows == 1) {  // column after column, as memory likes it best
+#pragma GCC unroll 4
+    for (int j = 0; j < kC; ++j) {
+      const B* column = b + j * k;
+      Vector<T> more[3] = {hn::Zero(d), hn::Zero(d), hn::Zero(d)};
+      for (i = 0; i + 4 * lanes <= k; i += 4 * lanes) {
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; ++v) {
+          Vector<T>& to = v == 0 ? sum[0][j] : more[v - 1];
+          const B* x = column + i + v * lanes;
+          if (v * lanes * sizeof(B) % 64 == 0) PrefetchToSecond(x + kOneStreamAhead / sizeof(B));
+          to = hn::MulAdd(LoadWidened(d, a + i + v * lanes), LoadWidened(d, x), to);
+        }
+      }
+      sum[0][j] = hn::Add(hn::Add(sum[0][j], more[0]), hn::Add(more[1], more[2]));
+    }
+  }
   for (; i + lanes <= k; i += lanes) {
     Vector<T> column[kC];
 #pragma GCC unroll 4

@@ -82,6 +82,10 @@ struct DotArgs {
   const void* bias;  // null: none
 };
 
+// Bytes ahead where b is one stream: a product with one row, which so reads 28 GB/s with one
+// thread, against 21 four columns at a time.
+constexpr int64_t kOneStreamAhead = 4096;
+
 // How many elements ahead dot products of `together` elements of b prefetch: what comes after
 // them, 8 KiB at least.
 inline int64_t StreamAhead(int64_t together, int64_t size) {
