@@ -1,5 +1,9 @@
 #include "ops/dropout/dropout.h"
 
+#include <algorithm>
+
+#include "ops/dropout/dropout_kernels.h"
+#include "ops/simd/convert.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/parallel.h"
 #include "tensor/base/random.h"
@@ -8,27 +12,56 @@
 namespace residual {
 namespace {
 
-// A multiple of 4: a block of Philox serves four elements.
-constexpr int64_t kGrain = 1 << 13;
+// A multiple of 64, the elements of a word of the mask, and a power of two: the elements of a chunk
+// have the same upper bits in their number of a block.
+constexpr int64_t kGrain = 1 << 14;
+
+// Results larger than this are written past the caches: little of them would still be there for
+// whoever reads them next, and their lines need not be read first.
+constexpr size_t kStreamBytes = size_t{16} << 20;
+
+uint32_t Threshold(double p) { return static_cast<uint32_t>(p * 0x1p24) << 8; }
+float KeptScale(double p) { return static_cast<float>(1 / (1 - p)); }
 
 // y = x * mask / (1 - p): its own backward.
-Tensor Apply(const Tensor& x, double p, const Philox& random) {
+Tensor ApplyF64(const Tensor& x, double p, const Philox& random) {
+  Tensor y = Tensor::Uninitialized(x.shape(), kF64);
+  const uint32_t threshold = Threshold(p);
+  const double *in = x.data<double>(), scale = 1 / (1 - p);
+  double* out = y.mutable_data<double>();
+  ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      out[i] = random.Bits(static_cast<uint64_t>(i)) >= threshold ? in[i] * scale : 0;
+    }
+  });
+  return y;
+}
+
+// Calls kernel(in, out, first, n, stream) on parts of x that make up y, in f32: f32 parts are x's
+// and y's own, 16-bit ones are widened and rounded.
+template <class Kernel>
+Tensor InParts(const Tensor& x, Kernel kernel) {
   Tensor y = Tensor::Uninitialized(x.shape(), x.dtype());
-  const uint32_t threshold = static_cast<uint32_t>(p * 0x1p24);  // of the upper 24 bits
-  const double scale = 1 / (1 - p);
-  VisitDType(x.dtype(), [&](auto tag) {
-    using T = decltype(tag);
-    const T* in = x.data<T>();
-    T* out = y.mutable_data<T>();
+  if (x.dtype() == kF32) {
+    const float* in = x.data<float>();
+    float* out = y.mutable_data<float>();
+    const bool stream = y.bytes() >= kStreamBytes;
     ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i += 4) {
-        const auto bits = random.Block(i / 4);
-        for (int64_t j = i; j < std::min(end, i + 4); ++j) {
-          const bool keep = (bits[j - i] >> 8) >= threshold;
-          out[j] = keep ? FromDouble<T>(ToDouble(in[j]) * scale) : T{};
-        }
-      }
+      kernel(in + begin, out + begin, begin, end - begin, stream);
     });
+    return y;
+  }
+  const uint16_t* in = static_cast<const uint16_t*>(x.raw_data());
+  uint16_t* out = static_cast<uint16_t*>(y.mutable_raw_data());
+  ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
+    constexpr int64_t kPart = 1024;
+    alignas(64) float wide[2][kPart];
+    for (int64_t i = begin; i < end; i += kPart) {
+      const int64_t n = std::min(kPart, end - i);
+      Widen(x.dtype(), in + i, wide[0], n);
+      kernel(wide[0], wide[1], i, n, false);
+      Round(x.dtype(), wide[1], out + i, n);
+    }
   });
   return y;
 }
@@ -39,10 +72,33 @@ Tensor Dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream) {
   RESIDUAL_CHECK_OP("dropout", IsFloat(x.dtype()) && p >= 0 && p < 1, x);
   if (p == 0) return x;
   const Philox random(seed, stream);
-  Tensor y = Apply(x, p, random);
-  if (Tape* tape = Tape::For({&x})) {
-    tape->Record("dropout", {&x}, {&y}, [p, random, shape = x.shape()](auto dy, Needs) {
-      return TensorList{Apply(dy[0].Reshaped(shape), p, random)};
+  Tape* tape = Tape::For({&x});
+  if (x.dtype() == kF64) {
+    Tensor y = ApplyF64(x, p, random);
+    if (tape != nullptr) {
+      tape->Record("dropout", {&x}, {&y},
+                   [p, random](auto dy, Needs) { return TensorList{ApplyF64(dy[0], p, random)}; });
+    }
+    return y;
+  }
+  Tensor mask;  // a bit for each element
+  uint64_t* bits = nullptr;
+  if (tape != nullptr) {
+    mask = Tensor::Uninitialized({(x.elements() + 63) / 64}, kI64);
+    bits = reinterpret_cast<uint64_t*>(mask.mutable_data<int64_t>());
+  }
+  Tensor y = InParts(x, [&](const float* in, float* out, int64_t first, int64_t n, bool past) {
+    DropoutCpu(
+        {in, out, bits == nullptr ? nullptr : bits + first / 64, Threshold(p), KeptScale(p), past},
+        random, first, n);
+  });
+  if (tape != nullptr) {
+    tape->Record("dropout", {&x}, {&y}, [p, mask](auto dy, Needs) {
+      const uint64_t* bits = reinterpret_cast<const uint64_t*>(mask.template data<int64_t>());
+      return TensorList{
+          InParts(dy[0], [&](const float* in, float* out, int64_t first, int64_t n, bool past) {
+            DropoutBackwardCpu({in, out, bits + first / 64, KeptScale(p), past}, n);
+          })};
     });
   }
   return y;

@@ -5,6 +5,7 @@
 #include "gtest/gtest.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/parallel.h"
+#include "tensor/base/random.h"
 #include "tensor/testing/op_case.h"
 
 namespace residual {
@@ -44,6 +45,36 @@ TEST(DropoutTest, TheGradientHasTheSameMask) {
     const Tensor y = Dropout(x, 0.5, 1, 2);
     const Gradients grads = tape.Backward({y}, {Tensor::Full({37}, 1, dtype)}, {});
     ExpectIdentical(grads[x], y, "gradient of ones");
+  }
+}
+
+class DropoutTargetsTest : public EachTarget {};
+RESIDUAL_EACH_TARGET(DropoutTargetsTest);
+
+// Element by element what the header says, also around vectors and past the caches, there and back.
+TEST_P(DropoutTargetsTest, KeepsWhatPhiloxSays) {
+  const uint64_t seed = 0x123456789abcdef0, stream = 0xfedcba9876543210;
+  const Philox random(seed, stream);
+  const double p = 0.3;
+  for (int64_t n : {1, 3, 4, 17, 63, 64, 65, 255, 16384, 16384 * 2 + 77, (4 << 20) + 5}) {
+    for (DType dtype : {kF32, kF64, kBF16}) {
+      if (n > 100000 && dtype != kF32) continue;
+      Tensor x = RandomNormal({n}, 3, dtype);
+      Tape tape;
+      tape.Watch(x);
+      const Tensor y = Dropout(x, p, seed, stream);
+      const Tensor dx = tape.Backward({y}, {x}, {})[x];
+      const std::vector<double> in = x.ToDoubles(), out = y.ToDoubles();
+      int64_t wrong = 0;
+      for (int64_t i = 0; i < n; ++i) {
+        const double kept = random.Uniform(static_cast<uint64_t>(i)) >= p ? in[i] / (1 - p) : 0;
+        wrong += std::abs(out[i] - kept) > std::abs(kept) * (dtype == kBF16 ? 0.004 : 2e-7);
+      }
+      EXPECT_EQ(wrong, 0) << n << " " << Name(dtype);
+      ExpectIdentical(dx, y, "the gradient of x by x");
+      const NoTape no_tape;
+      ExpectIdentical(Dropout(x, p, seed, stream), y, "without a tape");
+    }
   }
 }
 

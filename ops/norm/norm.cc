@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/elementwise/elementwise.h"
 #include "ops/layout/layout.h"
 #include "ops/norm/norm_kernels.h"
 #include "tensor/autograd/tape.h"
@@ -16,6 +17,10 @@ int64_t Rows(const Tensor& x) { return x.shape().elements(0, x.rank() - 1); }
 int64_t RowGrain(int64_t n) { return std::max<int64_t>(1, (1 << 14) / n); }
 // Rows per chunk when chunks also make partial sums of n floats: enough to make those cheap.
 int64_t BackwardGrain(int64_t n) { return std::max<int64_t>(32, (1 << 15) / n); }
+
+// Results larger than this are written past the caches: little of them would still be there for
+// whoever reads them next, and their lines need not be read first.
+constexpr size_t kStreamBytes = size_t{16} << 20;
 
 // What forward leaves for backward.
 struct Statistics {
@@ -90,7 +95,8 @@ NormGradients BackwardF64(const Tensor& x, const Tensor& weight, const Statistic
 }
 
 NormGradients BackwardF32(const Tensor& x, const Tensor& weight, const Statistics& s,
-                          const Tensor& dy, const Tensor& dscale, bool weighted, bool biased) {
+                          const Tensor& dy, const Tensor& dscale, bool weighted, bool biased,
+                          const Tensor& dsum = Tensor()) {
   const int64_t n = x.dim(-1), rows = Rows(x), grain = BackwardGrain(n);
   const int64_t chunks = NumChunks(rows, grain);
   NormGradients g;
@@ -103,8 +109,10 @@ NormGradients BackwardF32(const Tensor& x, const Tensor& weight, const Statistic
                         s.scale.data<float>(),
                         dy.defined() ? dy.data<float>() : zero.data<float>(),
                         DataOrNull<float>(dscale),
+                        DataOrNull<float>(dsum),
                         g.dx.mutable_data<float>(),
-                        n};
+                        n,
+                        g.dx.bytes() >= kStreamBytes};
   // One row of partial sums per chunk, added up in chunk order.
   Tensor parts = Tensor::Zeros({2, weighted || biased ? chunks : 0, n});
   float* partial = parts.mutable_data<float>();
@@ -126,8 +134,10 @@ NormGradients BackwardF32(const Tensor& x, const Tensor& weight, const Statistic
   return g;
 }
 
+// With `add`, of x + add, which becomes `sum`: only in f32.
 Tensor Forward(const char* name, bool centred, const Tensor& x, const Tensor& weight,
-               const Tensor& bias, double eps, Statistics& s) {
+               const Tensor& bias, double eps, Statistics& s, const Tensor& add = Tensor(),
+               Tensor* sum = nullptr) {
   RESIDUAL_CHECK_OP(name, x.rank() >= 1 && IsFloat(x.dtype()) && x.dim(-1) >= 1, x, weight, bias);
   for (const Tensor* p : {&weight, &bias}) {
     RESIDUAL_CHECK_OP(
@@ -142,14 +152,18 @@ Tensor Forward(const char* name, bool centred, const Tensor& x, const Tensor& we
     ForwardF64(x, weight, bias, eps, y, s);
     return y;
   }
+  if (sum != nullptr) *sum = Tensor::Uninitialized(x.shape());
   const NormArgs args{x.data<float>(),
+                      DataOrNull<float>(add),
+                      sum != nullptr ? sum->mutable_data<float>() : nullptr,
                       DataOrNull<float>(weight),
                       DataOrNull<float>(bias),
                       y.mutable_data<float>(),
                       centred ? s.mean.mutable_data<float>() : nullptr,
                       s.scale.mutable_data<float>(),
                       x.dim(-1),
-                      static_cast<float>(eps)};
+                      static_cast<float>(eps),
+                      y.bytes() >= kStreamBytes};
   ParallelFor(Rows(x), RowGrain(x.dim(-1)),
               [&](int64_t begin, int64_t end) { NormCpu(args, begin, end); });
   return y;
@@ -197,6 +211,29 @@ NormParts PartsOp(const char* name, bool centred, const Tensor& x, double eps) {
   return parts;
 }
 
+AddNorm AddNormOp(const char* name, bool centred, const Tensor& a, const Tensor& b,
+                  const Tensor& weight, const Tensor& bias, double eps) {
+  RESIDUAL_CHECK_OP(name, a.shape() == b.shape() && a.dtype() == b.dtype(), a, b);
+  AddNorm result;
+  if (a.dtype() != kF32) {
+    result.sum = Add(a, b);
+    result.normalized = NormOp(name, centred, result.sum, weight, bias, eps);
+    return result;
+  }
+  Statistics s;
+  result.normalized = Forward(name, centred, a, weight, bias, eps, s, b, &result.sum);
+  if (Tape* tape = Tape::For({&a, &b, &weight, &bias})) {
+    tape->Record(name, {&a, &b, &weight, &bias}, {&result.sum, &result.normalized},
+                 [x = result.sum, weight, s](auto dy, Needs needs) {
+                   if (!dy[1].defined()) return TensorList{dy[0], dy[0], Tensor(), Tensor()};
+                   const NormGradients g =
+                       BackwardF32(x, weight, s, dy[1], Tensor(), needs[2], needs[3], dy[0]);
+                   return TensorList{g.dx, g.dx, g.dweight, g.dbias};
+                 });
+  }
+  return result;
+}
+
 }  // namespace
 
 Tensor LayerNorm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
@@ -204,6 +241,13 @@ Tensor LayerNorm(const Tensor& x, const Tensor& weight, const Tensor& bias, doub
 }
 Tensor RmsNorm(const Tensor& x, const Tensor& weight, double eps) {
   return NormOp("rms_norm", false, x, weight, Tensor(), eps);
+}
+AddNorm AddLayerNorm(const Tensor& a, const Tensor& b, const Tensor& weight, const Tensor& bias,
+                     double eps) {
+  return AddNormOp("add_layer_norm", true, a, b, weight, bias, eps);
+}
+AddNorm AddRmsNorm(const Tensor& a, const Tensor& b, const Tensor& weight, double eps) {
+  return AddNormOp("add_rms_norm", false, a, b, weight, Tensor(), eps);
 }
 NormParts LayerNormParts(const Tensor& x, double eps) {
   return PartsOp("layer_norm_parts", true, x, eps);

@@ -18,6 +18,16 @@ namespace residual {
 Tensor LayerNorm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps);
 Tensor RmsNorm(const Tensor& x, const Tensor& weight, double eps);
 
+// A residual connection and the norm of what follows it, in one pass over memory: sum = a + b, of
+// one shape, and normalized = LayerNorm(sum, ..) or RmsNorm(sum, ..). Differentiable in both
+// outputs.
+struct AddNorm {
+  Tensor sum, normalized;
+};
+AddNorm AddLayerNorm(const Tensor& a, const Tensor& b, const Tensor& weight, const Tensor& bias,
+                     double eps);
+AddNorm AddRmsNorm(const Tensor& a, const Tensor& b, const Tensor& weight, double eps);
+
 // What a norm does before gain and bias, in two tensors that hooks can read: scale [..., 1] is the
 // denominator, normalized = (x - mean) / scale or x / scale. Differentiable in both outputs.
 struct NormParts {

@@ -6,8 +6,10 @@
 #define HWY_TARGET_INCLUDE "ops/norm/norm_cpu.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h:
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "ops/simd/reduce-inl.h"
+#include "ops/simd/stream-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace residual {
@@ -32,16 +34,54 @@ HWY_INLINE float SumRow(const float* x, int64_t n, F f) {
   return hn::GetLane(hn::SumOfLanes(d, sums));
 }
 
-void NormImpl(const NormArgs& args, int64_t begin, int64_t end) {
+// Sums up to this length are made in a buffer that stays in the first cache, if they are to be
+// written past it; longer ones in place.
+constexpr int64_t kBuffer = 4096;
+
+// x[i] + add[i] into `sum`; returns the sum of these.
+float AddRow(const float* x, const float* add, int64_t n, float* HWY_RESTRICT sum) {
   const D d;
-  const int64_t n = args.n, lanes = static_cast<int64_t>(hn::Lanes(d));
-  const V one = hn::Set(d, 1.0f), zero = hn::Zero(d);
+  const V sums = Fold(
+      n, static_cast<int64_t>(hn::Lanes(d)), hn::Zero(d),
+      [&](int64_t i) HWY_ATTR {
+        const V s = hn::Add(hn::LoadU(d, x + i), hn::LoadU(d, add + i));
+        hn::StoreU(s, d, sum + i);
+        return s;
+      },
+      [&](int64_t i, int64_t count) HWY_ATTR {
+        const V s = hn::Add(LoadPart(d, x + i, count, 0), LoadPart(d, add + i, count, 0));
+        StorePart(d, s, sum + i, count);
+        return s;
+      },
+      [](V a, V b) HWY_ATTR { return hn::Add(a, b); });
+  return hn::GetLane(hn::SumOfLanes(d, sums));
+}
+
+// A row is read from memory once: after the first pass it is in the first cache. While it is
+// written the next one is fetched.
+template <bool kWeight, bool kBias>
+void NormRows(const NormArgs& args, int64_t begin, int64_t end) {
+  const D d;
+  const int64_t n = args.n;
+  HWY_ALIGN float buffer[kBuffer];
+  const bool buffered = args.stream && n <= kBuffer;
   for (int64_t r = begin; r < end; ++r) {
-    const float* x = args.x + r * n;
+    const int64_t ahead = args.stream && r + 1 < end ? n : 0;
+    const float* from = args.x + r * n;
+    const float* added = args.add ? args.add + r * n : nullptr;
+    const float* x = from;
     float* y = args.y + r * n;
+    float total = 0;
+    if (added) {
+      float* sum = buffered ? buffer : args.sum + r * n;
+      total = AddRow(from, added, n, sum);
+      x = sum;
+    } else if (args.mean) {
+      total = SumRow(x, n, [](V v) HWY_ATTR { return v; });
+    }
     float mean = 0;
-    if (args.mean != nullptr) {
-      mean = SumRow(x, n, [](V v) HWY_ATTR { return v; }) / static_cast<float>(n);
+    if (args.mean) {
+      mean = total / static_cast<float>(n);
       args.mean[r] = mean;
     }
     const V means = hn::Set(d, mean);
@@ -53,19 +93,41 @@ void NormImpl(const NormArgs& args, int64_t begin, int64_t end) {
     const float scale = std::sqrt(squares / static_cast<float>(n) + args.eps);
     args.scale[r] = scale;
     const V inverse = hn::Set(d, 1.0f / scale);
-    int64_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-      const V h = hn::Mul(hn::Sub(hn::LoadU(d, x + i), means), inverse);
-      const V w = args.weight ? hn::LoadU(d, args.weight + i) : one;
-      const V b = args.bias ? hn::LoadU(d, args.bias + i) : zero;
-      hn::StoreU(hn::MulAdd(h, w, b), d, y + i);
+    WriteRow(
+        d, y, n, args.stream,
+        [&](int64_t i) HWY_ATTR {
+          hwy::Prefetch(from + ahead + i);
+          const V h = hn::Mul(hn::Sub(hn::LoadU(d, x + i), means), inverse);
+          const V w = kWeight ? hn::LoadU(d, args.weight + i) : hn::Set(d, 1.0f);
+          return kBias     ? hn::MulAdd(h, w, hn::LoadU(d, args.bias + i))
+                 : kWeight ? hn::Mul(h, w)
+                           : h;
+        },
+        [&](int64_t i, int64_t count) HWY_ATTR {
+          const V h = hn::Mul(hn::Sub(LoadPart(d, x + i, count, 0), means), inverse);
+          const V w = kWeight ? LoadPart(d, args.weight + i, count, 0) : hn::Set(d, 1.0f);
+          return kBias     ? hn::MulAdd(h, w, LoadPart(d, args.bias + i, count, 0))
+                 : kWeight ? hn::Mul(h, w)
+                           : h;
+        });
+    if (added && buffered) {
+      WriteRow(
+          d, args.sum + r * n, n, true,
+          [&](int64_t i) HWY_ATTR {
+            hwy::Prefetch(added + ahead + i);
+            return hn::LoadU(d, buffer + i);
+          },
+          [&](int64_t i, int64_t count) HWY_ATTR { return LoadPart(d, buffer + i, count, 0); });
     }
-    if (i < n) {
-      const V h = hn::Mul(hn::Sub(LoadPart(d, x + i, n - i, 0), means), inverse);
-      const V w = args.weight ? LoadPart(d, args.weight + i, n - i, 0) : one;
-      const V b = args.bias ? LoadPart(d, args.bias + i, n - i, 0) : zero;
-      StorePart(d, hn::MulAdd(h, w, b), y + i, n - i);
-    }
+  }
+  if (args.stream) hwy::FlushStream();
+}
+
+void NormImpl(const NormArgs& args, int64_t begin, int64_t end) {
+  if (args.weight) {
+    args.bias ? NormRows<true, true>(args, begin, end) : NormRows<true, false>(args, begin, end);
+  } else {
+    args.bias ? NormRows<false, true>(args, begin, end) : NormRows<false, false>(args, begin, end);
   }
 }
 
@@ -80,6 +142,7 @@ void NormBackwardImpl(const NormBackwardArgs& args, int64_t begin, int64_t end, 
     float* dx = args.dx ? args.dx + r * n : nullptr;
     const V means = hn::Set(d, args.mean ? args.mean[r] : 0.0f);
     const V inverse = hn::Set(d, 1.0f / args.scale[r]);
+    const int64_t ahead = args.stream && r + 1 < end ? n : 0;
     V sum_g = hn::Zero(d), sum_gh = hn::Zero(d);
     auto accumulate = [&](V xv, V g, V w, float* dw, float* db, int64_t part) HWY_ATTR {
       const V h = hn::Mul(hn::Sub(xv, means), inverse);
@@ -103,6 +166,7 @@ void NormBackwardImpl(const NormBackwardArgs& args, int64_t begin, int64_t end, 
     };
     int64_t i = 0;
     for (; i + lanes <= n; i += lanes) {
+      hwy::Prefetch(x + ahead + i);  // the next row
       accumulate(hn::LoadU(d, x + i), hn::LoadU(d, dy + i),
                  args.weight ? hn::LoadU(d, args.weight + i) : one, dweight ? dweight + i : nullptr,
                  dbias ? dbias + i : nullptr, 0);
@@ -118,20 +182,25 @@ void NormBackwardImpl(const NormBackwardArgs& args, int64_t begin, int64_t end, 
     float mean_gh = hn::GetLane(hn::SumOfLanes(d, sum_gh)) / count;
     if (args.dscale != nullptr) mean_gh -= args.dscale[r] * args.scale[r] / count;
     const V vg = hn::Set(d, mean_g), vgh = hn::Set(d, mean_gh);
-    i = 0;
-    for (; i + lanes <= n; i += lanes) {
-      const V h = hn::Mul(hn::Sub(hn::LoadU(d, x + i), means), inverse);
-      const V w = args.weight ? hn::LoadU(d, args.weight + i) : one;
-      const V g = hn::Sub(hn::Mul(hn::LoadU(d, dy + i), w), vg);
-      hn::StoreU(hn::Mul(hn::NegMulAdd(h, vgh, g), inverse), d, dx + i);
-    }
-    if (i < n) {
-      const V h = hn::Mul(hn::Sub(LoadPart(d, x + i, n - i, 0), means), inverse);
-      const V w = args.weight ? LoadPart(d, args.weight + i, n - i, 0) : one;
-      const V g = hn::Sub(hn::Mul(LoadPart(d, dy + i, n - i, 0), w), vg);
-      StorePart(d, hn::Mul(hn::NegMulAdd(h, vgh, g), inverse), dx + i, n - i);
-    }
+    const float* dsum = args.dsum ? args.dsum + r * n : nullptr;
+    WriteRow(
+        d, dx, n, args.stream,
+        [&](int64_t i) HWY_ATTR {
+          hwy::Prefetch(dy + ahead + i);
+          const V h = hn::Mul(hn::Sub(hn::LoadU(d, x + i), means), inverse);
+          const V w = args.weight ? hn::LoadU(d, args.weight + i) : one;
+          const V g = hn::NegMulAdd(h, vgh, hn::MulSub(hn::LoadU(d, dy + i), w, vg));
+          return dsum ? hn::MulAdd(g, inverse, hn::LoadU(d, dsum + i)) : hn::Mul(g, inverse);
+        },
+        [&](int64_t i, int64_t count) HWY_ATTR {
+          const V h = hn::Mul(hn::Sub(LoadPart(d, x + i, count, 0), means), inverse);
+          const V w = args.weight ? LoadPart(d, args.weight + i, count, 0) : one;
+          const V g = hn::NegMulAdd(h, vgh, hn::MulSub(LoadPart(d, dy + i, count, 0), w, vg));
+          return dsum ? hn::MulAdd(g, inverse, LoadPart(d, dsum + i, count, 0))
+                      : hn::Mul(g, inverse);
+        });
   }
+  if (args.stream) hwy::FlushStream();
 }
 
 }  // namespace HWY_NAMESPACE

@@ -7,8 +7,11 @@
 
 namespace residual {
 
+// `stream`: what is written is written past the caches, and is no input.
 struct NormArgs {
   const float* x;
+  const float* add;     // or null: what is added to x first
+  float* sum;           // x + add, if that is not null
   const float* weight;  // or null
   const float* bias;    // or null
   float* y;
@@ -16,6 +19,7 @@ struct NormArgs {
   float* scale;  // [rows]: sqrt(var + eps)
   int64_t n;
   float eps;
+  bool stream;
 };
 void NormCpu(const NormArgs& args, int64_t begin, int64_t end);
 
@@ -29,8 +33,10 @@ struct NormBackwardArgs {
   const float* scale;
   const float* dy;
   const float* dscale;  // [rows] or null: gradient of the denominator
+  const float* dsum;    // or null: is added to dx
   float* dx;            // or null
   int64_t n;
+  bool stream;
 };
 void NormBackwardCpu(const NormBackwardArgs& args, int64_t begin, int64_t end, float* dweight,
                      float* dbias);

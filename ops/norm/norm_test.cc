@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "gtest/gtest.h"
+#include "tensor/autograd/tape.h"
 #include "tensor/testing/op_case.h"
 
 namespace residual {
@@ -85,6 +86,60 @@ OpCase PartsCase(bool centred) {
   return op_case;
 }
 
+// Of a + b, with gradients of both outputs.
+OpCase AddNormCase(bool centred) {
+  OpCase op_case(centred ? "add_layer_norm" : "add_rms_norm");
+  op_case
+      .Run([centred](const TensorList& x) {
+        const AddNorm y = centred ? AddLayerNorm(x[0], x[1], x[2], x[3], kEps)
+                                  : AddRmsNorm(x[0], x[1], x[2], kEps);
+        return TensorList{y.sum, y.normalized};
+      })
+      .Reference([centred](const TensorList& x) {
+        Tensor sum = x[0].Clone();
+        double* to = sum.mutable_data<double>();
+        for (int64_t i = 0; i < sum.elements(); ++i) to[i] += x[1].data<double>()[i];
+        TensorList normed = {sum, x[2]};
+        if (centred) normed.push_back(x[3]);
+        return TensorList{sum, ReferenceNorm(normed, centred)};
+      })
+      .DTypes({kF32, kF64})
+      .Ulps(8, 64);
+  for (const Shape& shape : Shapes()) {
+    op_case.Shapes({centred ? std::vector<Shape>{shape, shape, {shape[-1]}, {shape[-1]}}
+                            : std::vector<Shape>{shape, shape, {shape[-1]}}});
+  }
+  return op_case;
+}
+
+// Large enough to be written past the caches, in rows that are no multiple of a vector.
+TEST(LayerNormTest, LargeResultsAreTheSame) {
+  const int64_t rows = 5000, n = 1031;
+  const Tensor a = RandomNormal({rows, n}, 1, kF32), b = RandomNormal({rows, n}, 2, kF32);
+  const Tensor weight = RandomNormal({n}, 3, kF32), bias = RandomNormal({n}, 4, kF32);
+  const Tensor dy = RandomNormal({rows, n}, 5, kF32);
+  const auto run = [&](const Tensor& a, const Tensor& b, const Tensor& dy) {
+    Tensor x = a;
+    Tape tape;
+    tape.Watch(x);
+    const AddNorm y = AddLayerNorm(x, b, weight, bias, kEps);
+    const Gradients grads = tape.Backward({y.sum, y.normalized}, {dy, dy}, {});
+    const NoTape no_tape;
+    return TensorList{y.sum, y.normalized, LayerNorm(y.sum, weight, bias, kEps), grads[x]};
+  };
+  const TensorList large = run(a, b, dy);
+  for (int64_t r : {int64_t{0}, int64_t{1}, int64_t{17}, rows - 1}) {
+    const auto row = [&](const Tensor& x) {
+      return Tensor::Of<float>(
+          {1, n}, std::vector<float>(x.data<float>() + r * n, x.data<float>() + (r + 1) * n));
+    };
+    const TensorList small = run(row(a), row(b), row(dy));
+    for (size_t i = 0; i < small.size(); ++i) ExpectIdentical(row(large[i]), small[i], "a row");
+  }
+}
+
+RESIDUAL_OP_TEST(AddLayerNorm, AddNormCase(true));
+RESIDUAL_OP_TEST(AddRmsNorm, AddNormCase(false));
 RESIDUAL_OP_TEST(LayerNorm, LayerNormCase());
 RESIDUAL_OP_TEST(RmsNorm, RmsNormCase());
 RESIDUAL_OP_TEST(LayerNormParts, PartsCase(true));

@@ -47,7 +47,7 @@ HWY_INLINE V LoadPart(D d, const float* x, int64_t count, float fill) {
 
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE void StorePart(D d, V v, float* x, int64_t count) {
-  HWY_ALIGN float lanes[HWY_MAX_BYTES / sizeof(float)];
+  HWY_ALIGN float lanes[HWY_MAX_BYTES / sizeof(float)] = {};
   hn::Store(v, d, lanes);
   for (int64_t j = 0; j < count; ++j) x[j] = lanes[j];
 }

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "gtest/gtest.h"
+#include "tensor/autograd/tape.h"
 #include "tensor/testing/op_case.h"
 
 namespace residual {
@@ -71,6 +72,34 @@ TEST_P(SoftmaxExtremesTest, MaskedInfiniteAndHugeRows) {
       EXPECT_NEAR(Softmax(row(1e30f, 1e30f)).ToDoubles()[1], 1.0 / n, 1e-7);
       for (double y : Softmax(row(nan, 0)).ToDoubles()) EXPECT_TRUE(std::isnan(y));
       for (double y : Softmax(row(inf, 0)).ToDoubles()) EXPECT_TRUE(std::isnan(y) || y == 0);
+    }
+  }
+}
+
+// Large enough to be written past the caches, in rows that are no multiple of a vector.
+TEST_P(SoftmaxExtremesTest, LargeResultsAreTheSame) {
+  for (const int64_t n : {1031, 5001}) {
+    const int64_t rows = (5 << 20) / n;
+    const auto run = [](const Tensor& x, const Tensor& dy) {
+      TensorList results;
+      for (auto op : {Softmax, LogSoftmax}) {
+        Tensor watched = x;
+        Tape tape;
+        tape.Watch(watched);
+        results.push_back(op(watched));
+        results.push_back(tape.Backward({results.back()}, {dy}, {})[watched]);
+      }
+      return results;
+    };
+    const Tensor x = RandomNormal({rows, n}, 1, kF32), dy = RandomNormal({rows, n}, 2, kF32);
+    const TensorList large = run(x, dy);
+    for (int64_t r : {int64_t{0}, int64_t{1}, int64_t{17}, rows - 1}) {
+      const auto row = [&](const Tensor& t) {
+        return Tensor::Of<float>(
+            {1, n}, std::vector<float>(t.data<float>() + r * n, t.data<float>() + (r + 1) * n));
+      };
+      const TensorList small = run(row(x), row(dy));
+      for (size_t i = 0; i < small.size(); ++i) ExpectIdentical(row(large[i]), small[i], "a row");
     }
   }
 }

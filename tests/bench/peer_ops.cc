@@ -52,7 +52,7 @@ Op FunctionNamed(const std::string& name, const Json& options) {
       {"layer_norm", [](const TensorList& x) { return LayerNorm(x[0], x[1], x[2], kEps); }},
       {"rms_norm", [](const TensorList& x) { return RmsNorm(x[0], x[1], kEps); }},
       {"add_layer_norm",
-       [](const TensorList& x) { return LayerNorm(Add(x[0], x[1]), x[2], x[3], kEps); }},
+       [](const TensorList& x) { return AddLayerNorm(x[0], x[1], x[2], x[3], kEps).normalized; }},
       {"cross_entropy", [](const TensorList& x) { return CrossEntropy(x[0], x[1]); }},
       {"embedding", [](const TensorList& x) { return Embedding(x[0], x[1]); }},
   };
@@ -111,7 +111,7 @@ Workload AdamSteps(const TensorList& inputs) {
   return [state]() {
     ++state->options.step;
     AdamStep(state->param, state->first, state->second, state->grad, state->options);
-    return TensorList{state->param.Clone()};
+    return TensorList{state->param};
   };
 }
 

@@ -1,0 +1,249 @@
+#include "ops/dropout/dropout_kernels.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/dropout/dropout_cpu.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.h:
+#include "hwy/cache_control.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace residual {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Elements [begin, n) plainly, bits of the mask among them.
+void PlainDropout(const DropoutArgs& args, const Philox& random, int64_t first, int64_t begin,
+                  int64_t n) {
+  for (int64_t i = begin; i < n; ++i) {
+    const bool keep = random.Bits(static_cast<uint64_t>(first + i)) >= args.threshold;
+    args.y[i] = keep ? args.x[i] * args.scale : 0;
+    if (args.mask != nullptr) {
+      const uint64_t bit = uint64_t{1} << (i % 64);
+      args.mask[i / 64] = (args.mask[i / 64] & ~bit) | (keep ? bit : 0);
+    }
+  }
+}
+
+void PlainBackward(const DropoutBackwardArgs& args, int64_t begin, int64_t n) {
+  for (int64_t i = begin; i < n; ++i) {
+    args.dx[i] = args.mask[i / 64] >> (i % 64) & 1 ? args.dy[i] * args.scale : 0;
+  }
+}
+
+#if HWY_TARGET == HWY_SCALAR
+
+void DropoutImpl(const DropoutArgs& args, const Philox& random, int64_t first, int64_t n) {
+  PlainDropout(args, random, first, 0, n);
+}
+void DropoutBackwardImpl(const DropoutBackwardArgs& args, int64_t n) { PlainBackward(args, 0, n); }
+
+#else
+
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+using D32 = hn::RebindToUnsigned<D>;
+using D64 = hn::ScalableTag<uint64_t>;
+using V64 = hn::Vec<D64>;
+
+// Philox4x32-10, a block in each 64-bit lane: the low halves of four vectors are its counter, the
+// high halves rubbish, which no multiplication looks at. So a round is two multiplications, two
+// shifts and two exclusive ors of three, and the low half of a product needs nothing at all.
+//
+// The first word counts blocks; the others are the same in all of them. So of the first two rounds
+// there is one multiplication each to do.
+class Rounds {
+ public:
+  HWY_INLINE Rounds(const Philox& random, uint64_t block_high) {
+    const D64 d;
+    for (uint32_t r = 0; r < 10; ++r) {
+      key0_[r] = static_cast<uint32_t>(random.seed()) + r * 0x9E3779B9u;
+      key1_[r] = static_cast<uint32_t>(random.seed() >> 32) + r * 0xBB67AE85u;
+    }
+    const V64 c1 = hn::Set(d, block_high), c2 = hn::Set(d, random.stream() & 0xffffffffu);
+    const V64 c3 = hn::Set(d, random.stream() >> 32);
+    const V64 product = Times1(c2);
+    const V64 a0 = hn::Xor3(hn::ShiftRight<32>(product), c1, hn::Set(d, key0_[0]));
+    const V64 product0 = Times0(a0);
+    first2_ = hn::Xor(c3, hn::Set(d, key1_[0]));
+    second0_ = hn::Xor(product, hn::Set(d, key0_[1]));
+    second2_ = hn::Xor(hn::ShiftRight<32>(product0), hn::Set(d, key1_[1]));
+    second3_ = product0;
+  }
+
+  // The words of two vectors of blocks, whose chains of instructions overlap.
+  HWY_INLINE void Run(V64 blocks_a, V64 blocks_b, V64 (&a)[4], V64 (&b)[4]) const {
+    const D64 d;
+    Start(blocks_a, a);
+    Start(blocks_b, b);
+#pragma GCC unroll 8
+    for (int r = 2; r < 10; ++r) {
+      const V64 key0 = hn::Set(d, key0_[r]), key1 = hn::Set(d, key1_[r]);
+      Round(key0, key1, a);
+      Round(key0, key1, b);
+    }
+  }
+
+ private:
+  static HWY_INLINE V64 Times0(V64 x) {
+    const hn::Repartition<uint32_t, D64> d32;
+    return hn::MulEven(hn::BitCast(d32, x), hn::Set(d32, 0xD2511F53u));
+  }
+  static HWY_INLINE V64 Times1(V64 x) {
+    const hn::Repartition<uint32_t, D64> d32;
+    return hn::MulEven(hn::BitCast(d32, x), hn::Set(d32, 0xCD9E8D57u));
+  }
+  HWY_INLINE void Start(V64 blocks, V64 (&c)[4]) const {
+    const V64 product0 = Times0(blocks);
+    const V64 product1 = Times1(hn::Xor(hn::ShiftRight<32>(product0), first2_));
+    c[0] = hn::Xor(hn::ShiftRight<32>(product1), second0_);
+    c[1] = product1;
+    c[2] = hn::Xor(product0, second2_);
+    c[3] = second3_;
+  }
+  static HWY_INLINE void Round(V64 key0, V64 key1, V64 (&c)[4]) {
+    const V64 product0 = Times0(c[0]), product1 = Times1(c[2]);
+    c[0] = hn::Xor3(hn::ShiftRight<32>(product1), c[1], key0);
+    c[2] = hn::Xor3(hn::ShiftRight<32>(product0), c[3], key1);
+    c[1] = product1;
+    c[3] = product0;
+  }
+
+  uint32_t key0_[10], key1_[10];
+  V64 first2_, second0_, second2_, second3_;
+};
+
+// Two vectors of 32 random bits from the words of blocks, in the order of the elements if the lanes
+// hold blocks 0, n / 2, 1, n / 2 + 1, ...
+HWY_INLINE void InOrder(const V64 (&c)[4], hn::Vec<D32>& lower, hn::Vec<D32>& upper) {
+  const D64 d;
+  const D32 d32;
+  const auto pair = [&](V64 even, V64 odd) HWY_ATTR {
+    return hn::BitCast(
+        d, hn::OddEven(hn::BitCast(d32, hn::ShiftLeft<32>(odd)), hn::BitCast(d32, even)));
+  };
+  const V64 words01 = pair(c[0], c[1]), words23 = pair(c[2], c[3]);
+  lower = hn::BitCast(d32, hn::InterleaveLower(d, words01, words23));
+  upper = hn::BitCast(d32, hn::InterleaveUpper(d, words01, words23));
+}
+
+template <bool kStream, bool kMask>
+int64_t DropoutVectors(const DropoutArgs& args, const Philox& random, int64_t first, int64_t n) {
+  const D d;
+  const D32 d32;
+  const D64 d64;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), blocks = lanes / 2;
+  HWY_ALIGN uint64_t order[HWY_MAX_BYTES / 8];
+  for (int64_t j = 0; j < blocks; ++j) order[j] = (j % 2 == 0 ? 0 : blocks / 2) + j / 2;
+  const uint64_t block = static_cast<uint64_t>(first / 4);
+  const V64 step = hn::Set(d64, static_cast<uint64_t>(blocks));
+  V64 counter = hn::Add(hn::Load(d64, order), hn::Set(d64, block & 0xffffffffu));
+  const Rounds rounds(random, block >> 32);
+  const auto threshold = hn::Set(d32, args.threshold);
+  const V scale = hn::Set(d, args.scale);
+  int64_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    V64 a[4], b[4];
+    const V64 next = hn::Add(counter, step);
+    rounds.Run(counter, next, a, b);
+    counter = hn::Add(next, step);
+    hn::Vec<D32> bits0, bits1, bits2, bits3;
+    InOrder(a, bits0, bits1);
+    InOrder(b, bits2, bits3);
+    const auto keep0 = hn::RebindMask(d, hn::Not(hn::Gt(threshold, bits0)));
+    const auto keep1 = hn::RebindMask(d, hn::Not(hn::Gt(threshold, bits1)));
+    const auto keep2 = hn::RebindMask(d, hn::Not(hn::Gt(threshold, bits2)));
+    const auto keep3 = hn::RebindMask(d, hn::Not(hn::Gt(threshold, bits3)));
+    const auto write = [&](auto keep, int64_t at) HWY_ATTR {
+      const V y = hn::IfThenElseZero(keep, hn::Mul(hn::LoadU(d, args.x + at), scale));
+      if (kStream) {
+        hn::Stream(y, d, args.y + at);
+      } else {
+        hn::StoreU(y, d, args.y + at);
+      }
+    };
+    write(keep0, i);
+    write(keep1, i + lanes);
+    write(keep2, i + 2 * lanes);
+    write(keep3, i + 3 * lanes);
+    if (kMask) {
+      uint8_t* bytes = reinterpret_cast<uint8_t*>(args.mask) + i / 8;
+      if (lanes >= 8) {
+        hn::StoreMaskBits(d, keep0, bytes);
+        hn::StoreMaskBits(d, keep1, bytes + lanes / 8);
+        hn::StoreMaskBits(d, keep2, bytes + 2 * lanes / 8);
+        hn::StoreMaskBits(d, keep3, bytes + 3 * lanes / 8);
+      } else {
+        uint8_t parts[4][8];
+        hn::StoreMaskBits(d, keep0, parts[0]);
+        hn::StoreMaskBits(d, keep1, parts[1]);
+        hn::StoreMaskBits(d, keep2, parts[2]);
+        hn::StoreMaskBits(d, keep3, parts[3]);
+        bytes[0] = static_cast<uint8_t>(parts[0][0] | parts[1][0] << 4);
+        bytes[1] = static_cast<uint8_t>(parts[2][0] | parts[3][0] << 4);
+      }
+    }
+  }
+  if (kStream) hwy::FlushStream();
+  return i;
+}
+
+HWY_INLINE bool Streams(const float* y, bool stream) {
+  return stream && reinterpret_cast<uintptr_t>(y) % HWY_MAX_BYTES == 0;
+}
+
+void DropoutImpl(const DropoutArgs& args, const Philox& random, int64_t first, int64_t n) {
+  static_assert(hn::MaxLanes(D()) >= 4, "a block serves four elements");
+  const bool stream = Streams(args.y, args.stream), mask = args.mask != nullptr;
+  const auto run = stream ? (mask ? DropoutVectors<true, true> : DropoutVectors<true, false>)
+                          : (mask ? DropoutVectors<false, true> : DropoutVectors<false, false>);
+  PlainDropout(args, random, first, run(args, random, first, n), n);
+}
+
+void DropoutBackwardImpl(const DropoutBackwardArgs& args, int64_t n) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const V scale = hn::Set(d, args.scale);
+  const uint8_t* bytes = reinterpret_cast<const uint8_t*>(args.mask);
+  const auto at = [&](int64_t i) HWY_ATTR {
+    uint8_t bits[8] = {};
+    const uint8_t* from = bytes + i / 8;
+    if (lanes < 8) {
+      bits[0] = static_cast<uint8_t>(*from >> (i % 8));
+      from = bits;
+    }
+    return hn::IfThenElseZero(hn::LoadMaskBits(d, from), hn::Mul(hn::LoadU(d, args.dy + i), scale));
+  };
+  int64_t i = 0;
+  if (Streams(args.dx, args.stream)) {
+    for (; i + lanes <= n; i += lanes) {
+      hwy::Prefetch(args.dy + i + 512);
+      hn::Stream(at(i), d, args.dx + i);
+    }
+    hwy::FlushStream();
+  }
+  for (; i + lanes <= n; i += lanes) hn::StoreU(at(i), d, args.dx + i);
+  PlainBackward(args, i, n);
+}
+
+#endif
+
+}  // namespace HWY_NAMESPACE
+}  // namespace residual
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace residual {
+
+HWY_EXPORT(DropoutImpl);
+HWY_EXPORT(DropoutBackwardImpl);
+
+void DropoutCpu(const DropoutArgs& args, const Philox& random, int64_t first, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(DropoutImpl)(args, random, first, n);
+}
+void DropoutBackwardCpu(const DropoutBackwardArgs& args, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(DropoutBackwardImpl)(args, n);
+}
+
+}  // namespace residual
+#endif  // HWY_ONCE
