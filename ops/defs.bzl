@@ -151,6 +151,7 @@ def residual_op(name, deps = [], cuda_deps = [], test_deps = [], test_size = "sm
             tags = ["benchmark"],
             visibility = ["//tests/bench:__pkg__"],
             deps = [":" + name] + common + [
+                "//tensor/testing:bytes_moved",
                 "//tensor/testing:limits",
                 "@com_google_benchmark//:benchmark",
             ],

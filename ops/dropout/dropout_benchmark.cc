@@ -1,6 +1,7 @@
 #include "benchmark/benchmark.h"
 #include "ops/dropout/dropout.h"
 #include "tensor/autograd/tape.h"
+#include "tensor/testing/bytes_moved.h"
 
 namespace residual {
 namespace {
@@ -12,7 +13,7 @@ void BM_Dropout(benchmark::State& state) {
   const Tensor x =
       Tensor::Full({state.range(0), state.range(1)}, 0.5, static_cast<DType>(state.range(2)));
   for (auto _ : state) benchmark::DoNotOptimize(Dropout(x, 0.1, 1, 2).raw_data());
-  state.SetBytesProcessed(state.iterations() * 2 * x.bytes());
+  ReportBytes(state, 2 * x.bytes());
 }
 BENCHMARK(BM_Dropout)
     ->Args({1024, 768, kFloat})
@@ -30,9 +31,9 @@ void BM_ForwardAndBackward(benchmark::State& state) {
     const Tensor y = Dropout(x, 0.1, 1, 2);
     benchmark::DoNotOptimize(tape.Backward({y}, {dy}, {}).Find(x).raw_data());
   }
-  state.SetBytesProcessed(state.iterations() * 4 * x.bytes());
+  ReportBytes(state, 4 * x.bytes());
 }
-BENCHMARK(BM_ForwardAndBackward)->Args({1024, 768})->UseRealTime();
+BENCHMARK(BM_ForwardAndBackward)->Args({1024, 768})->Args({8192, 768})->UseRealTime();
 
 }  // namespace
 }  // namespace residual

@@ -143,6 +143,9 @@ int64_t DropoutVectors(const DropoutArgs& args, const Philox& random, int64_t fi
   const V scale = hn::Set(d, args.scale);
   int64_t i = 0;
   for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    if (kStream) {
+      for (int64_t k = 0; k < 4; ++k) hwy::Prefetch(args.x + i + 512 + k * lanes);
+    }
     V64 a[4], b[4];
     const V64 next = hn::Add(counter, step);
     rounds.Run(counter, next, a, b);

@@ -1,6 +1,7 @@
 #include "benchmark/benchmark.h"
 #include "ops/elementwise/elementwise.h"
 #include "tensor/autograd/tape.h"
+#include "tensor/testing/bytes_moved.h"
 
 namespace residual {
 namespace {
@@ -30,7 +31,7 @@ void Sizes(benchmark::internal::Benchmark* b) {
 void BM_Unary(benchmark::State& state, Tensor (*op)(const Tensor&)) {
   const Tensor x = Operand(state);
   for (auto _ : state) benchmark::DoNotOptimize(op(x).raw_data());
-  state.SetBytesProcessed(state.iterations() * 2 * x.bytes());
+  ReportBytes(state, 2 * x.bytes());
 }
 BENCHMARK_CAPTURE(BM_Unary, exp, Exp)->Apply(Sizes);
 BENCHMARK_CAPTURE(BM_Unary, gelu, Gelu)->Apply(Sizes);
@@ -50,7 +51,7 @@ void BM_UnaryBothWays(benchmark::State& state, Tensor (*op)(const Tensor&)) {
     const Tensor y = op(x);
     benchmark::DoNotOptimize(tape.Backward({y}, {dy}, {}).Find(x).raw_data());
   }
-  state.SetBytesProcessed(state.iterations() * 5 * x.bytes());
+  ReportBytes(state, 5 * x.bytes());
 }
 BENCHMARK_CAPTURE(BM_UnaryBothWays, gelu, Gelu)->Apply(Sizes);
 BENCHMARK_CAPTURE(BM_UnaryBothWays, gelu_tanh, GeluTanh)->Apply(Sizes);
@@ -60,7 +61,7 @@ BENCHMARK_CAPTURE(BM_UnaryBothWays, silu, Silu)->Apply(Sizes);
 void BM_Binary(benchmark::State& state, Tensor (*op)(const Tensor&, const Tensor&)) {
   const Tensor a = Operand(state), b = a.Clone();
   for (auto _ : state) benchmark::DoNotOptimize(op(a, b).raw_data());
-  state.SetBytesProcessed(state.iterations() * 3 * a.bytes());
+  ReportBytes(state, 3 * a.bytes());
 }
 BENCHMARK_CAPTURE(BM_Binary, add, Add)->Apply(Sizes);
 BENCHMARK_CAPTURE(BM_Binary, mul, Mul)->Apply(Sizes);
@@ -71,7 +72,7 @@ void BM_AddBias(benchmark::State& state) {
   const Tensor a = Operand(state);
   const Tensor b = Numbers({state.range(1)}, a.dtype());
   for (auto _ : state) benchmark::DoNotOptimize(Add(a, b).raw_data());
-  state.SetBytesProcessed(state.iterations() * 2 * a.bytes());
+  ReportBytes(state, 2 * a.bytes());
 }
 BENCHMARK(BM_AddBias)->Apply(Sizes);
 

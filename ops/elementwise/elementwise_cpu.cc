@@ -9,6 +9,7 @@
 #include "hwy/cache_control.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
+#include "ops/simd/reduce-inl.h"
 #include "ops/simd/vec_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -28,6 +29,8 @@ HWY_INLINE bool Streams(const float* y, bool stream) {
 // Applies f to vectors of one or two inputs. The rest of fewer lanes than a vector is padded with
 // ones, which every function here takes. Four vectors at a time, whose chains of dependent
 // instructions the compiler interleaves: exp of 16 numbers takes a Zen 4 13 cycles instead of 19.
+// One input is fetched ahead: exp of 24 MiB on one core takes 1.0 ms instead of 1.25. Two are not:
+// with prefetches a backward pass of gelu takes 1.75 ms instead of 1.55.
 template <class F>
 HWY_INLINE void Map1(const float* x, float* y, int64_t count, bool stream, F f) {
   const D d;
@@ -53,11 +56,8 @@ HWY_INLINE void Map1(const float* x, float* y, int64_t count, bool stream, F f) 
   }
   for (; i + lanes <= n; i += lanes) hn::StoreU(f(d, hn::LoadU(d, x + i)), d, y + i);
   if (i < n) {
-    HWY_ALIGN float in[HWY_MAX_BYTES / 4], out[HWY_MAX_BYTES / 4];
-    hn::Store(hn::Set(d, 1.0f), d, in);
-    for (size_t j = i; j < n; ++j) in[j - i] = x[j];
-    hn::Store(f(d, hn::Load(d, in)), d, out);
-    for (size_t j = i; j < n; ++j) y[j] = out[j - i];
+    const int64_t part = static_cast<int64_t>(n - i);
+    StorePart(d, f(d, LoadPart(d, x + i, part, 1)), y + i, part);
   }
 }
 
@@ -69,8 +69,6 @@ HWY_INLINE void Map2(const float* a, const float* b, float* y, int64_t count, bo
   const auto at = [&](size_t j) HWY_ATTR { return f(d, hn::LoadU(d, a + j), hn::LoadU(d, b + j)); };
   const auto four = [&](auto store) HWY_ATTR {
     for (; i + 4 * lanes <= n; i += 4 * lanes) {
-      for (size_t k = 0; k < 4; ++k) hwy::Prefetch(a + i + 512 + k * lanes);
-      for (size_t k = 0; k < 4; ++k) hwy::Prefetch(b + i + 512 + k * lanes);
       const V y0 = at(i), y1 = at(i + lanes), y2 = at(i + 2 * lanes), y3 = at(i + 3 * lanes);
       store(y0, y + i);
       store(y1, y + i + lanes);
@@ -86,15 +84,9 @@ HWY_INLINE void Map2(const float* a, const float* b, float* y, int64_t count, bo
   }
   for (; i + lanes <= n; i += lanes) hn::StoreU(at(i), d, y + i);
   if (i < n) {
-    HWY_ALIGN float in[2][HWY_MAX_BYTES / 4], out[HWY_MAX_BYTES / 4];
-    hn::Store(hn::Set(d, 1.0f), d, in[0]);
-    hn::Store(hn::Set(d, 1.0f), d, in[1]);
-    for (size_t j = i; j < n; ++j) {
-      in[0][j - i] = a[j];
-      in[1][j - i] = b[j];
-    }
-    hn::Store(f(d, hn::Load(d, in[0]), hn::Load(d, in[1])), d, out);
-    for (size_t j = i; j < n; ++j) y[j] = out[j - i];
+    const int64_t part = static_cast<int64_t>(n - i);
+    const V y0 = f(d, LoadPart(d, a + i, part, 1), LoadPart(d, b + i, part, 1));
+    StorePart(d, y0, y + i, part);
   }
 }
 
@@ -112,7 +104,7 @@ struct TableVectors {
         c4(hn::Load(D(), table.coefficients[4])),
         c5(hn::Load(D(), table.coefficients[5])),
         per_width(hn::Set(D(), table.per_width)),
-        last(hn::Set(D(), 15.0f / table.per_width)) {
+        last(hn::Set(D(), table.last)) {
     static_assert(GeluTable::kDegree == 5, "six coefficients");
   }
 

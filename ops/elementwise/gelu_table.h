@@ -18,7 +18,7 @@ struct GeluTable {
   static constexpr int kDegree = 5;
   // coefficients[k][i] of u^k, where x = (i + u) * width, |u| <= 1/2.
   alignas(64) float coefficients[kDegree + 1][16];
-  float per_width;
+  float per_width, last;  // 1 / width; where the last interval is for sure
 };
 
 // F(x) - 1/2 of the exact gelu and of its tanh form, where F(x) = (1 + tanh(..)) / 2.

@@ -24,6 +24,7 @@ template <class F>
 GeluTable MakeTable(double width, F odd) {
   GeluTable table;
   table.per_width = static_cast<float>(1 / width);
+  table.last = static_cast<float>(15 * width);
   for (int i = 0; i < 16; ++i) {
     double u[kPoints], y[kPoints];
     for (int k = 0; k < kPoints; ++k) {

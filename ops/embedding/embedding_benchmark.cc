@@ -1,5 +1,6 @@
 #include "benchmark/benchmark.h"
 #include "ops/embedding/embedding.h"
+#include "tensor/testing/bytes_moved.h"
 
 namespace residual {
 namespace {
@@ -15,7 +16,7 @@ void BM_Embedding(benchmark::State& state) {
   const Tensor table = Tensor::Zeros({state.range(0), state.range(1)});
   const Tensor ids = ScatteredIds(state.range(2), state.range(0));
   for (auto _ : state) benchmark::DoNotOptimize(Embedding(table, ids).raw_data());
-  state.SetBytesProcessed(state.iterations() * 2 * ids.elements() * state.range(1) * 4);
+  ReportBytes(state, 2 * ids.elements() * state.range(1) * 4);
 }
 BENCHMARK(BM_Embedding)->Args({50257, 768, 8192})->Args({50257, 768, 1})->UseRealTime();
 
@@ -25,7 +26,7 @@ void BM_ScatterAddRows(benchmark::State& state) {
   const Tensor updates = Tensor::Zeros({n, d});
   const Tensor ids = ScatteredIds(n, rows);
   for (auto _ : state) benchmark::DoNotOptimize(ScatterAddRows(rows, updates, ids).raw_data());
-  state.SetBytesProcessed(state.iterations() * (rows + n) * d * 4);
+  ReportBytes(state, (rows + n) * d * 4);
 }
 BENCHMARK(BM_ScatterAddRows)
     ->Args({50257, 768, 8192})

@@ -1,5 +1,6 @@
 #include "benchmark/benchmark.h"
 #include "ops/layout/layout.h"
+#include "tensor/testing/bytes_moved.h"
 
 namespace residual {
 namespace {
@@ -14,7 +15,7 @@ void Measure(benchmark::State& state, const Shape& shape, DType dtype, Run run) 
     benchmark::DoNotOptimize(y.raw_data());
     bytes = x.bytes() + y.bytes();
   }
-  state.SetBytesProcessed(state.iterations() * bytes);
+  ReportBytes(state, bytes);
 }
 
 void BM_Copy(benchmark::State& state) {  // what memory allows

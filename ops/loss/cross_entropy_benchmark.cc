@@ -1,6 +1,7 @@
 #include "benchmark/benchmark.h"
 #include "ops/loss/cross_entropy.h"
 #include "tensor/autograd/tape.h"
+#include "tensor/testing/bytes_moved.h"
 
 namespace residual {
 namespace {
@@ -20,7 +21,7 @@ void BM_CrossEntropy(benchmark::State& state) {
       SomeLogits({state.range(0), state.range(1)}, static_cast<DType>(state.range(2)));
   const Tensor targets = Tensor::Full({state.range(0)}, 1, kI64);
   for (auto _ : state) benchmark::DoNotOptimize(CrossEntropy(logits, targets).raw_data());
-  state.SetBytesProcessed(state.iterations() * logits.bytes());
+  ReportBytes(state, logits.bytes());
 }
 BENCHMARK(BM_CrossEntropy)
     ->Args({1024, 50257, static_cast<int>(kF32)})
@@ -38,7 +39,7 @@ void BM_ForwardAndBackward(benchmark::State& state) {
     const Gradients grads = tape.Backward(CrossEntropy(logits, targets));
     benchmark::DoNotOptimize(grads.Find(logits).raw_data());
   }
-  state.SetBytesProcessed(state.iterations() * logits.bytes());
+  ReportBytes(state, 2 * logits.bytes());
 }
 BENCHMARK(BM_ForwardAndBackward)
     ->Args({1024, 50257, static_cast<int>(kF32)})

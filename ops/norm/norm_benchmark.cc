@@ -1,6 +1,7 @@
 #include "benchmark/benchmark.h"
 #include "ops/norm/norm.h"
 #include "tensor/autograd/tape.h"
+#include "tensor/testing/bytes_moved.h"
 
 namespace residual {
 namespace {
@@ -23,19 +24,22 @@ struct Operands {
 };
 
 Tensor Layer(const Operands& o) { return LayerNorm(o.x, o.weight, o.bias, 1e-5); }
+Tensor AddLayer(const Operands& o) {  // one operand twice
+  return AddLayerNorm(o.x, o.x, o.weight, o.bias, 1e-5).normalized;
+}
 Tensor Rms(const Operands& o) { return RmsNorm(o.x, o.weight, 1e-5); }
 
-// Bytes read and written per second.
+// x is read and y written; `more` tensors of that size besides.
 template <class Op>
-void Forward(benchmark::State& state, Op op) {
+void Forward(benchmark::State& state, Op op, int more = 0) {
   const Operands o(state);
   for (auto _ : state) benchmark::DoNotOptimize(op(o).raw_data());
-  state.SetBytesProcessed(state.iterations() * 2 * o.x.bytes());
+  ReportBytes(state, (2 + more) * o.x.bytes());
 }
 
-// x is read twice and dy once, y and dx are written.
+// x is read twice and dy once, y and dx are written; `more` besides.
 template <class Op>
-void ForwardAndBackward(benchmark::State& state, Op op) {
+void ForwardAndBackward(benchmark::State& state, Op op, int more = 0) {
   Operands o(state);
   const Tensor dy = o.x.Clone();
   for (auto _ : state) {
@@ -44,7 +48,7 @@ void ForwardAndBackward(benchmark::State& state, Op op) {
     const Tensor y = op(o);
     benchmark::DoNotOptimize(tape.Backward({y}, {dy}, {}).Find(o.x).raw_data());
   }
-  state.SetBytesProcessed(state.iterations() * 5 * o.x.bytes());
+  ReportBytes(state, (5 + more) * o.x.bytes());
 }
 
 void Sizes(benchmark::internal::Benchmark* b) {
@@ -55,11 +59,17 @@ void Sizes(benchmark::internal::Benchmark* b) {
 void BM_LayerNorm(benchmark::State& state) { Forward(state, Layer); }
 BENCHMARK(BM_LayerNorm)->Apply(Sizes);
 
+void BM_AddLayerNorm(benchmark::State& state) { Forward(state, AddLayer, 1); }
+BENCHMARK(BM_AddLayerNorm)->Apply(Sizes);
+
 void BM_RmsNorm(benchmark::State& state) { Forward(state, Rms); }
 BENCHMARK(BM_RmsNorm)->Apply(Sizes);
 
 void BM_LayerNormBothWays(benchmark::State& state) { ForwardAndBackward(state, Layer); }
 BENCHMARK(BM_LayerNormBothWays)->Apply(Sizes);
+
+void BM_AddLayerNormBothWays(benchmark::State& state) { ForwardAndBackward(state, AddLayer, 1); }
+BENCHMARK(BM_AddLayerNormBothWays)->Apply(Sizes);
 
 void BM_RmsNormBothWays(benchmark::State& state) { ForwardAndBackward(state, Rms); }
 BENCHMARK(BM_RmsNormBothWays)->Apply(Sizes);

@@ -1,5 +1,6 @@
 #include "benchmark/benchmark.h"
 #include "ops/optimizer/optimizer.h"
+#include "tensor/testing/bytes_moved.h"
 
 namespace residual {
 namespace {
@@ -12,7 +13,7 @@ void BM_Adam(benchmark::State& state) {
   AdamOptions options;
   options.weight_decay = 0.1;
   for (auto _ : state) AdamStep(p, m, v, g, options);
-  state.SetBytesProcessed(state.iterations() * n * (24 + SizeOf(g.dtype())));
+  ReportBytes(state, n * (24 + SizeOf(g.dtype())));
 }
 BENCHMARK(BM_Adam)
     ->Args({8, static_cast<int>(kF32)})
@@ -27,21 +28,21 @@ void BM_Sgd(benchmark::State& state) {
   SgdOptions options;
   options.momentum = 0.9;
   for (auto _ : state) SgdStep(p, buffer, g, options);
-  state.SetBytesProcessed(state.iterations() * n * 20);
+  ReportBytes(state, n * 20);
 }
 BENCHMARK(BM_Sgd)->Arg(8)->Arg(1 << 24)->UseRealTime();
 
 void BM_GlobalNorm(benchmark::State& state) {
   const Tensor g = Tensor::Full({state.range(0)}, 1e-3);
   for (auto _ : state) benchmark::DoNotOptimize(GlobalNorm({g}));
-  state.SetBytesProcessed(state.iterations() * g.bytes());
+  ReportBytes(state, g.bytes());
 }
 BENCHMARK(BM_GlobalNorm)->Arg(8)->Arg(1 << 24)->UseRealTime();
 
 void BM_FirstNonFinite(benchmark::State& state) {
   const Tensor x = Tensor::Full({state.range(0)}, 1, static_cast<DType>(state.range(1)));
   for (auto _ : state) benchmark::DoNotOptimize(FirstNonFinite(x));
-  state.SetBytesProcessed(state.iterations() * x.bytes());
+  ReportBytes(state, x.bytes());
 }
 BENCHMARK(BM_FirstNonFinite)
     ->Args({8, static_cast<int>(kF32)})

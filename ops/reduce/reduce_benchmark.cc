@@ -1,5 +1,6 @@
 #include "benchmark/benchmark.h"
 #include "ops/reduce/reduce.h"
+#include "tensor/testing/bytes_moved.h"
 
 namespace residual {
 namespace {
@@ -12,7 +13,7 @@ void Measure(benchmark::State& state, Op op) {
   const Tensor x =
       Tensor::Full({state.range(0), state.range(1)}, 0.5, static_cast<DType>(state.range(2)));
   for (auto _ : state) benchmark::DoNotOptimize(op(x).raw_data());
-  state.SetBytesProcessed(state.iterations() * x.bytes());
+  ReportBytes(state, x.bytes());
 }
 
 void Sizes(benchmark::internal::Benchmark* b) {

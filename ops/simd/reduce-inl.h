@@ -36,20 +36,30 @@ HWY_INLINE V Fold(int64_t n, int64_t lanes, V identity, F f, Rest rest, Combine 
   return combine(combine(a, b), combine(c, e));
 }
 
-// A vector of x[0..count), `fill` in the lanes beyond.
+// A vector of x[0..count), `fill` in the lanes beyond, which are not read.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V LoadPart(D d, const float* x, int64_t count, float fill) {
+#if HWY_TARGET <= HWY_AVX2  // by way of the stack, the load would wait for the stores
+  const auto inside = hn::FirstN(d, static_cast<size_t>(count));
+  return hn::IfThenElse(inside, hn::MaskedLoad(inside, d, x), hn::Set(d, fill));
+#else
   HWY_ALIGN float lanes[HWY_MAX_BYTES / sizeof(float)];
   hn::Store(hn::Set(d, fill), d, lanes);
   for (int64_t j = 0; j < count; ++j) lanes[j] = x[j];
   return hn::Load(d, lanes);
+#endif
 }
 
+// x[0..count) from a vector; what lies beyond is left alone.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE void StorePart(D d, V v, float* x, int64_t count) {
+#if HWY_TARGET <= HWY_AVX2
+  hn::BlendedStore(v, hn::FirstN(d, static_cast<size_t>(count)), d, x);
+#else
   HWY_ALIGN float lanes[HWY_MAX_BYTES / sizeof(float)] = {};
   hn::Store(v, d, lanes);
   for (int64_t j = 0; j < count; ++j) x[j] = lanes[j];
+#endif
 }
 
 }  // namespace HWY_NAMESPACE

@@ -1,6 +1,7 @@
 #include "benchmark/benchmark.h"
 #include "ops/softmax/softmax.h"
 #include "tensor/autograd/tape.h"
+#include "tensor/testing/bytes_moved.h"
 
 namespace residual {
 namespace {
@@ -21,7 +22,7 @@ template <class Op>
 void Forward(benchmark::State& state, Op op) {
   const Tensor x = Operand(state);
   for (auto _ : state) benchmark::DoNotOptimize(op(x).raw_data());
-  state.SetBytesProcessed(state.iterations() * 2 * x.bytes());
+  ReportBytes(state, 2 * x.bytes());
 }
 
 // x, y and dy are read, y and dx are written.
@@ -35,7 +36,7 @@ void ForwardAndBackward(benchmark::State& state, Op op) {
     const Tensor y = op(x);
     benchmark::DoNotOptimize(tape.Backward({y}, {dy}, {}).Find(x).raw_data());
   }
-  state.SetBytesProcessed(state.iterations() * 5 * x.bytes());
+  ReportBytes(state, 5 * x.bytes());
 }
 
 void Sizes(benchmark::internal::Benchmark* b) {
