@@ -109,7 +109,7 @@ class Rounds {
     c[3] = product0;
   }
 
-  uint32_t key0_[10], key1_[10];
+  uint64_t key0_[10], key1_[10];  // of 32 bits, as wide as the lanes they are spread over
   V64 first2_, second0_, second2_, second3_;
 };
 
