@@ -203,29 +203,32 @@ void DropoutImpl(const DropoutArgs& args, const Philox& random, int64_t first, i
   PlainDropout(args, random, first, run(args, random, first, n), n);
 }
 
+// dx of a vector of elements from i on. (Not a lambda that captures vectors: under AddressSanitizer
+// GCC keeps those on a stack that is not aligned for them.)
+HWY_INLINE V Kept(const DropoutBackwardArgs& args, int64_t i) {
+  const D d;
+  const uint8_t* from = reinterpret_cast<const uint8_t*>(args.mask) + i / 8;
+  uint8_t bits[8] = {};
+  if (hn::Lanes(d) < 8) {
+    bits[0] = static_cast<uint8_t>(*from >> (i % 8));
+    from = bits;
+  }
+  return hn::IfThenElseZero(hn::LoadMaskBits(d, from),
+                            hn::Mul(hn::LoadU(d, args.dy + i), hn::Set(d, args.scale)));
+}
+
 void DropoutBackwardImpl(const DropoutBackwardArgs& args, int64_t n) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const V scale = hn::Set(d, args.scale);
-  const uint8_t* bytes = reinterpret_cast<const uint8_t*>(args.mask);
-  const auto at = [&](int64_t i) HWY_ATTR {
-    uint8_t bits[8] = {};
-    const uint8_t* from = bytes + i / 8;
-    if (lanes < 8) {
-      bits[0] = static_cast<uint8_t>(*from >> (i % 8));
-      from = bits;
-    }
-    return hn::IfThenElseZero(hn::LoadMaskBits(d, from), hn::Mul(hn::LoadU(d, args.dy + i), scale));
-  };
   int64_t i = 0;
   if (Streams(args.dx, args.stream)) {
     for (; i + lanes <= n; i += lanes) {
       hwy::Prefetch(args.dy + i + 512);
-      hn::Stream(at(i), d, args.dx + i);
+      hn::Stream(Kept(args, i), d, args.dx + i);
     }
     hwy::FlushStream();
   }
-  for (; i + lanes <= n; i += lanes) hn::StoreU(at(i), d, args.dx + i);
+  for (; i + lanes <= n; i += lanes) hn::StoreU(Kept(args, i), d, args.dx + i);
   PlainBackward(args, i, n);
 }
 

@@ -84,12 +84,17 @@ def main():
     race.training_steps = 10 if args.quick else 100
     results = []
     try:
-        for row in rows:
-            races.note(row.title())
-            for contest in row.contests(race):
-                if args.threads in (None, contest.threads):
-                    results.append(race.run(contest))
-                    races.note("  " + report.line(results[-1]))
+        try:
+            for row in rows:
+                races.note(row.title())
+                for contest in row.contests(race):
+                    if args.threads in (None, contest.threads):
+                        results.append(race.run(contest))
+                        races.note("  " + report.line(results[-1]))
+        except KeyboardInterrupt:
+            races.note("stopped: these are the rows so far")
+            if not results:
+                sys.exit(130)
         limits = {threads: race.limits(threads) for threads in (1, 2)}
     finally:
         server.close()
