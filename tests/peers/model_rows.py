@@ -111,7 +111,10 @@ class TorchTraining:
             {"params": others, "weight_decay": 0.0},
         ]
         self.adam = torch.optim.AdamW(groups, lr=lr, fused=True)
-        self.model = torch.compile(model) if compiled else model
+        if compiled:
+            torch._dynamo.reset()  # or the rows before count against its limit of recompilations
+            model = torch.compile(model)
+        self.model = model
         self.autocast = autocast
         self.tokens = tokens
         self.losses = []

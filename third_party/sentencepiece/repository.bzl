@@ -16,5 +16,5 @@ def sentencepiece_repository():
         probe = "sentencepiece_processor.h",
         sha256 = "a52c19171daaf2e697dc6cbe67684e0fa341b1248966f6aebb541de654d15843",
         strip_prefix = "sentencepiece-0.2.0/sentencepiece",
-        urls = ["https://files.pythonhosted.org/packages/source/s/sentencepiece/sentencepiece-0.2.0.tar.gz"],
+        urls = ["https://files.pythonhosted.org/packages/c9/d2/b9c7ca067c26d8ff085d252c89b5f69609ca93fb85a00ede95f4857865d4/sentencepiece-0.2.0.tar.gz"],
     )
