@@ -4,6 +4,7 @@
 
 #include "ops/dropout/dropout_kernels.h"
 #include "ops/simd/convert.h"
+#include "ops/simd/stream.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/parallel.h"
 #include "tensor/base/random.h"
@@ -15,10 +16,6 @@ namespace {
 // A multiple of 64, the elements of a word of the mask, and a power of two: the elements of a chunk
 // have the same upper bits in their number of a block.
 constexpr int64_t kGrain = 1 << 14;
-
-// Results larger than this are written past the caches: little of them would still be there for
-// whoever reads them next, and their lines need not be read first.
-constexpr size_t kStreamBytes = size_t{16} << 20;
 
 uint32_t Threshold(double p) { return static_cast<uint32_t>(p * 0x1p24) << 8; }
 float KeptScale(double p) { return static_cast<float>(1 / (1 - p)); }
@@ -45,7 +42,7 @@ Tensor InParts(const Tensor& x, Kernel kernel) {
   if (x.dtype() == kF32) {
     const float* in = x.data<float>();
     float* out = y.mutable_data<float>();
-    const bool stream = y.bytes() >= kStreamBytes;
+    const bool stream = PastCaches(y.bytes());
     ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
       kernel(in + begin, out + begin, begin, end - begin, stream);
     });

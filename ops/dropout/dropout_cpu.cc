@@ -6,6 +6,7 @@
 // After foreach_target.h:
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
+#include "ops/simd/stream-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace residual {
@@ -191,13 +192,9 @@ int64_t DropoutVectors(const DropoutArgs& args, const Philox& random, int64_t fi
   return i;
 }
 
-HWY_INLINE bool Streams(const float* y, bool stream) {
-  return stream && reinterpret_cast<uintptr_t>(y) % HWY_MAX_BYTES == 0;
-}
-
 void DropoutImpl(const DropoutArgs& args, const Philox& random, int64_t first, int64_t n) {
   static_assert(hn::MaxLanes(D()) >= 4, "a block serves four elements");
-  const bool stream = Streams(args.y, args.stream), mask = args.mask != nullptr;
+  const bool stream = StreamsWhole(args.y, args.stream), mask = args.mask != nullptr;
   const auto run = stream ? (mask ? DropoutVectors<true, true> : DropoutVectors<true, false>)
                           : (mask ? DropoutVectors<false, true> : DropoutVectors<false, false>);
   PlainDropout(args, random, first, run(args, random, first, n), n);
@@ -221,7 +218,7 @@ void DropoutBackwardImpl(const DropoutBackwardArgs& args, int64_t n) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t i = 0;
-  if (Streams(args.dx, args.stream)) {
+  if (StreamsWhole(args.dx, args.stream)) {
     for (; i + lanes <= n; i += lanes) {
       hwy::Prefetch(args.dy + i + 512);
       hn::Stream(Kept(args, i), d, args.dx + i);

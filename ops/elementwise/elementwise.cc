@@ -10,6 +10,7 @@
 #include "ops/elementwise/elementwise_scalar.h"
 #include "ops/layout/layout.h"
 #include "ops/simd/convert.h"
+#include "ops/simd/stream.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/parallel.h"
 #include "tensor/core/op_check.h"
@@ -30,11 +31,6 @@ template <class F>
 Tensor InF32(const Tensor& x, F f) {
   return Cast(f(Cast(x, kF32)), x.dtype());
 }
-
-// Outputs larger than this are written past the caches: little of them would still be there for
-// whoever reads them next, and their lines need not be read first.
-constexpr size_t kStreamBytes = size_t{16} << 20;
-bool Streams(const Tensor& y) { return y.bytes() >= kStreamBytes; }
 
 // Runs an f32 kernel on n elements of 16-bit floats, a part at a time that stays in cache:
 // kernel(inputs, output, n).
@@ -66,7 +62,7 @@ Tensor UnaryBackward(UnaryOp op, const Tensor& x, const Tensor& dy) {
     }
     return dx;
   }
-  const bool stream = Streams(dx);
+  const bool stream = PastCaches(dx.bytes());
   const char* in = static_cast<const char*>(x.raw_data());
   const char* grad = static_cast<const char*>(dy.raw_data());
   char* out = static_cast<char*>(dx.mutable_raw_data());
@@ -102,7 +98,7 @@ Tensor Unary(const char* name, UnaryOp op, const Tensor& x) {
       UnaryCuda(op, x.dtype(), x.raw_data(), y.mutable_raw_data(), x.elements());
     }
   } else {
-    const bool stream = Streams(y);
+    const bool stream = PastCaches(y.bytes());
     const char* in = static_cast<const char*>(x.raw_data());
     char* out = static_cast<char*>(y.mutable_raw_data());
     ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
@@ -152,7 +148,7 @@ Tensor BinaryForward(BinaryOp op, const Tensor& a, const Tensor& b) {
   if (a.dtype() == kF32) {
     const float *u = a.data<float>(), *v = b.data<float>();
     float* out = y.mutable_data<float>();
-    const bool stream = Streams(y);
+    const bool stream = PastCaches(y.bytes());
     ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
       if (width == n) {
         BinaryCpu(op, u + begin, v + begin, out + begin, end - begin, stream);
@@ -410,7 +406,7 @@ Tensor SiluMul(const Tensor& a, const Tensor& b) {
   if (a.device() == kCpu) {
     const float *u = a.data<float>(), *v = b.data<float>();
     float* out = y.mutable_data<float>();
-    const bool stream = Streams(y);
+    const bool stream = PastCaches(y.bytes());
     ParallelFor(a.elements(), kGrain, [&](int64_t begin, int64_t end) {
       SiluMulCpu(u + begin, v + begin, out + begin, end - begin, stream);
     });

@@ -4,6 +4,7 @@
 // After foreach_target:
 #include "hwy/highway.h"
 #include "ops/embedding/embedding_kernels.h"
+#include "ops/simd/convert-inl.h"
 #include "tensor/core/dtype.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -11,6 +12,8 @@ namespace residual {
 namespace embedding_internal {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+using residual::HWY_NAMESPACE::LoadWidened;
+using residual::HWY_NAMESPACE::StoreRounded;
 
 // A vector of sums is carried through all rows, so the sum is written once and a step costs one
 // load and one addition; four vectors, so that a row gives whole cache lines and the additions
@@ -50,22 +53,16 @@ void SumRowsF64(const SumRowsArgs& args) { SumRows<double>(args); }
 
 void SumRowsBF16(const SumRowsArgs& args) {
   const hn::ScalableTag<float> d;
-  const hn::Rebind<uint16_t, decltype(d)> d16;
-  const hn::RebindToUnsigned<decltype(d)> d32;
   const int64_t lanes = hn::Lanes(d);
   const BFloat16* updates = static_cast<const BFloat16*>(args.updates);
   BFloat16* sum = static_cast<BFloat16*>(args.sum);
-  HWY_ALIGN float totals[hn::MaxLanes(d)];
   int64_t c = args.begin;
   for (; c + lanes <= args.end; c += lanes) {
     auto total = hn::Zero(d);
     for (int64_t i = 0; i < args.count; ++i) {
-      const BFloat16* row = updates + args.positions[i] * args.d + c;
-      const auto bits = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(row));
-      total = hn::Add(total, hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, bits))));
+      total = hn::Add(total, LoadWidened(d, updates + args.positions[i] * args.d + c));
     }
-    hn::Store(total, d, totals);
-    for (int64_t i = 0; i < lanes; ++i) sum[c + i] = BFloat16::FromFloat(totals[i]);
+    StoreRounded(total, d, sum + c);
   }
   for (; c < args.end; ++c) {
     float total = 0;

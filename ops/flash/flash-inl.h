@@ -22,6 +22,7 @@
 
 #include "hwy/highway.h"
 #include "ops/flash/flash.h"
+#include "ops/simd/convert-inl.h"
 #include "tensor/base/parallel.h"
 #include "tensor/core/storage.h"
 
@@ -30,6 +31,10 @@ namespace residual {
 namespace flash_internal {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+using residual::HWY_NAMESPACE::LoadWidened;
+using residual::HWY_NAMESPACE::RoundElement;
+using residual::HWY_NAMESPACE::StoreRounded;
+using residual::HWY_NAMESPACE::Widened;
 
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
@@ -73,14 +78,6 @@ HWY_INLINE V Exp2(V x) {
   p = hn::MulAdd(p, r, hn::Set(d, 6.931471825e-01f));
   p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
   return hn::Mul(p, hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
-}
-
-HWY_INLINE V LoadF32(D d, const float* x) { return hn::LoadU(d, x); }
-HWY_INLINE V LoadF32(D d, const BFloat16* x) {
-  const hn::Rebind<uint16_t, D> d16;
-  const hn::RebindToUnsigned<D> d32;
-  const auto bits = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(x));
-  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, bits)));
 }
 
 // Products of f32 (an element of A is a float), or of pairs of bf16, of which both sides hold two

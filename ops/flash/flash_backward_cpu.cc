@@ -307,7 +307,7 @@ void PackPairTile(const BackwardArgs<BFloat16>& args, const Tile& tile, PairBack
     V sum = hn::Zero(d);
     int64_t i = 0;
     for (; i + lanes <= p.d_head; i += lanes) {
-      sum = hn::MulAdd(LoadF32(d, dz + i), LoadF32(d, z + i), sum);
+      sum = hn::MulAdd(LoadWidened(d, dz + i), LoadWidened(d, z + i), sum);
     }
     m.delta[r] = hn::GetLane(hn::SumOfLanes(d, sum));
     for (; i < p.d_head; ++i) m.delta[r] += dz[i].ToFloat() * z[i].ToFloat();

@@ -29,11 +29,6 @@ namespace hn = hwy::HWY_NAMESPACE;
 constexpr int64_t kBlock = 64;  // keys scored before their v is read
 constexpr int64_t kTasks = 16;  // spans of all batches together, where there are keys enough
 
-HWY_INLINE float ToFloat(float x) { return x; }
-HWY_INLINE float ToFloat(BFloat16 x) { return x.ToFloat(); }
-HWY_INLINE void Narrow(float x, float* to) { *to = x; }
-HWY_INLINE void Narrow(float x, BFloat16* to) { *to = BFloat16::FromFloat(x); }
-
 // scores[0..4) = <q, k of four keys>.
 template <class T>
 HWY_INLINE void FourDots(int64_t n, const float* q, const T* k, int64_t stride, float* scores) {
@@ -43,10 +38,10 @@ HWY_INLINE void FourDots(int64_t n, const float* q, const T* k, int64_t stride, 
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
     const V x = hn::LoadU(d, q + i);
-    a = hn::MulAdd(x, LoadF32(d, k + i), a);
-    b = hn::MulAdd(x, LoadF32(d, k + stride + i), b);
-    c = hn::MulAdd(x, LoadF32(d, k + 2 * stride + i), c);
-    e = hn::MulAdd(x, LoadF32(d, k + 3 * stride + i), e);
+    a = hn::MulAdd(x, LoadWidened(d, k + i), a);
+    b = hn::MulAdd(x, LoadWidened(d, k + stride + i), b);
+    c = hn::MulAdd(x, LoadWidened(d, k + 2 * stride + i), c);
+    e = hn::MulAdd(x, LoadWidened(d, k + 3 * stride + i), e);
   }
 #if HWY_TARGET == HWY_SCALAR
   scores[0] = hn::GetLane(a), scores[1] = hn::GetLane(b);
@@ -66,7 +61,7 @@ HWY_INLINE void FourDots(int64_t n, const float* q, const T* k, int64_t stride, 
   hn::StoreU(sum, d4, scores);
 #endif
   for (; i < n; ++i) {
-    for (int j = 0; j < 4; ++j) scores[j] += q[i] * ToFloat(k[j * stride + i]);
+    for (int j = 0; j < 4; ++j) scores[j] += q[i] * Widened(k[j * stride + i]);
   }
 }
 
@@ -76,9 +71,9 @@ HWY_INLINE float OneDot(int64_t n, const float* q, const T* k) {
   const int64_t lanes = Lanes();
   V a = hn::Zero(d);
   int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) a = hn::MulAdd(hn::LoadU(d, q + i), LoadF32(d, k + i), a);
+  for (; i + lanes <= n; i += lanes) a = hn::MulAdd(hn::LoadU(d, q + i), LoadWidened(d, k + i), a);
   float sum = hn::GetLane(hn::SumOfLanes(d, a));
-  for (; i < n; ++i) sum += q[i] * ToFloat(k[i]);
+  for (; i < n; ++i) sum += q[i] * Widened(k[i]);
   return sum;
 }
 
@@ -92,13 +87,13 @@ HWY_INLINE void AddEight(int64_t n, const float* weights, const T* v, int64_t st
     V even = hn::LoadU(d, z + i), odd = hn::Zero(d);
 #pragma GCC unroll 4
     for (int j = 0; j < 8; j += 2) {
-      even = hn::MulAdd(hn::Set(d, weights[j]), LoadF32(d, v + j * stride + i), even);
-      odd = hn::MulAdd(hn::Set(d, weights[j + 1]), LoadF32(d, v + (j + 1) * stride + i), odd);
+      even = hn::MulAdd(hn::Set(d, weights[j]), LoadWidened(d, v + j * stride + i), even);
+      odd = hn::MulAdd(hn::Set(d, weights[j + 1]), LoadWidened(d, v + (j + 1) * stride + i), odd);
     }
     hn::StoreU(hn::Add(even, odd), d, z + i);
   }
   for (; i < n; ++i) {
-    for (int j = 0; j < 8; ++j) z[i] += weights[j] * ToFloat(v[j * stride + i]);
+    for (int j = 0; j < 8; ++j) z[i] += weights[j] * Widened(v[j * stride + i]);
   }
 }
 
@@ -111,9 +106,9 @@ HWY_INLINE void AddOne(int64_t n, float weight, const T* v, float* z) {
   const V w = hn::Set(d, weight);
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    hn::StoreU(hn::MulAdd(w, LoadF32(d, v + i), hn::LoadU(d, z + i)), d, z + i);
+    hn::StoreU(hn::MulAdd(w, LoadWidened(d, v + i), hn::LoadU(d, z + i)), d, z + i);
   }
-  for (; i < n; ++i) z[i] += weight * ToFloat(v[i]);
+  for (; i < n; ++i) z[i] += weight * Widened(v[i]);
 }
 
 // What is known of one query row after some keys: z [d_head] not yet divided by the sum.
@@ -188,7 +183,7 @@ void Join(int64_t d_head, int64_t spans, Partial first, T* out, float* row_max, 
     }
   }
   const float scale = sum == 0 ? 0 : 1 / sum;
-  for (int64_t u = 0; u < d_head; ++u) Narrow(first.z[u] * scale, out + u);
+  for (int64_t u = 0; u < d_head; ++u) RoundElement(first.z[u] * scale, out + u);
   if (row_max != nullptr) {
     *row_max = largest;
     *row_scale = scale;
@@ -215,7 +210,7 @@ void DecodeSpan(const ForwardArgs<T>& args, int64_t b, int64_t begin, int64_t en
     Row& row = rows[r];
     row = {h, i, h / p.group() * n, scratch.Take(n), scratch.Take(room), partial(h, i), true};
     const T* from = args.q + p.QueryRow(b, i, h);
-    for (int64_t u = 0; u < n; ++u) row.q[u] = scale * ToFloat(from[u]);
+    for (int64_t u = 0; u < n; ++u) row.q[u] = scale * Widened(from[u]);
     std::fill_n(row.part.z, n, 0.0f);
     *row.part.largest = kHidden;
     *row.part.sum = 0;

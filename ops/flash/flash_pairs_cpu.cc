@@ -96,25 +96,12 @@ void PairExponentials(const Tile& tile, const Segment& s, float scale, PairScrat
   }
 }
 
-// x[0..n) rounded to nearest even; NaN for NaN.
+// x[0..n) rounded.
 void StoreBF16(int64_t n, const float* x, BFloat16* out) {
   const D d;
-  const DU du;
-  const hn::RebindToSigned<D> di;
-  const hn::Rebind<uint16_t, D> d16;
   int64_t i = 0;
-  for (; i + Lanes() <= n; i += Lanes()) {
-    const V v = hn::LoadU(d, x + i);
-    const VU bits = hn::BitCast(du, v), upper = hn::ShiftRight<16>(bits);
-    const VU even = hn::Add(hn::And(upper, hn::Set(du, 1)), hn::Set(du, 0x7fff));
-    const VU rounded = hn::ShiftRight<16>(hn::Add(bits, even));
-    const VU nan = hn::Or(upper, hn::Set(du, 0x40));
-    const VU result = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), nan, rounded);
-    // Below 2^16, so that a saturating conversion keeps them.
-    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, result)), d16,
-               reinterpret_cast<uint16_t*>(out + i));
-  }
-  for (; i < n; ++i) out[i] = BFloat16::FromFloat(x[i]);
+  for (; i + Lanes() <= n; i += Lanes()) StoreRounded(hn::LoadU(d, x + i), d, out + i);
+  for (; i < n; ++i) RoundElement(x[i], out + i);
 }
 
 void PairTile(const ForwardArgs<BFloat16>& args, const float* values, const Tile& tile,

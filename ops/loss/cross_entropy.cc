@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "ops/loss/cross_entropy_kernels.h"
+#include "ops/simd/stream.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/parallel.h"
 #include "tensor/core/op_check.h"
@@ -19,10 +20,6 @@ using loss_internal::RowStatistics;
 // Rows per chunk: enough elements to be worth a thread, few enough that the logits of a chunk are
 // still in cache when its gradient is made.
 int64_t RowGrain(int64_t vocab) { return (1 << 14) / vocab; }
-
-// Gradients larger than this are written past the caches: nothing of them would still be there for
-// whoever reads them next, and the lines need not be read first.
-constexpr size_t kStreamBytes = size_t{16} << 20;
 
 // The rows of one CrossEntropy.
 class Rows {
@@ -89,7 +86,7 @@ class Rows {
   }
   GradientArgs GradientInto(const double* scale, bool per_row, Tensor* gradient) const {
     *gradient = Tensor::Uninitialized(logits_.shape(), logits_.dtype());
-    return {scale, per_row, gradient->bytes() >= kStreamBytes, gradient->mutable_raw_data()};
+    return {scale, per_row, PastCaches(gradient->bytes()), gradient->mutable_raw_data()};
   }
   void RunGradient(const CrossEntropyArgs& args, const GradientArgs& to, int64_t begin,
                    int64_t end) const {

@@ -9,6 +9,7 @@
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "ops/loss/cross_entropy_kernels.h"
+#include "ops/simd/convert-inl.h"
 #include "ops/simd/vec_math-inl.h"
 #include "tensor/core/dtype.h"
 
@@ -18,6 +19,10 @@ namespace loss_internal {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 using residual::HWY_NAMESPACE::ExpOfNonPositive;
+using residual::HWY_NAMESPACE::LoadWidened;
+using residual::HWY_NAMESPACE::RoundElement;
+using residual::HWY_NAMESPACE::StoreRounded;
+using residual::HWY_NAMESPACE::Widened;
 
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
@@ -27,18 +32,6 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // Elements of a row whose maximum and sum are found together, while they are in the first cache.
 constexpr int64_t kBlock = 2048;
 
-V LoadAsF32(D d, const float* p) { return hn::LoadU(d, p); }
-V LoadAsF32(D d, const BFloat16* p) {
-  const hn::Rebind<uint16_t, D> d16;
-  const hn::RebindToUnsigned<D> d32;
-  const auto bits = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(p));
-  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, bits)));
-}
-float ToF32(float x) { return x; }
-float ToF32(BFloat16 x) { return x.ToFloat(); }
-void FromF32(float x, float* p) { *p = x; }
-void FromF32(float x, BFloat16* p) { *p = BFloat16::FromFloat(x); }
-
 // The last `count` < lanes of n elements in the upper lanes, `fill` in those below; of fewer than
 // lanes elements in all, in the lower lanes.
 template <class T>
@@ -46,10 +39,10 @@ V LoadLast(D d, const T* x, int64_t n, int64_t count, float fill) {
   const int64_t lanes = hn::Lanes(d);
   if (n >= lanes) {
     return hn::IfThenElse(hn::FirstN(d, lanes - count), hn::Set(d, fill),
-                          LoadAsF32(d, x + n - lanes));
+                          LoadWidened(d, x + n - lanes));
   }
   HWY_ALIGN float values[hn::MaxLanes(d)];
-  for (int64_t i = 0; i < lanes; ++i) values[i] = i < n ? ToF32(x[i]) : fill;
+  for (int64_t i = 0; i < lanes; ++i) values[i] = i < n ? Widened(x[i]) : fill;
   return hn::Load(d, values);
 }
 
@@ -70,14 +63,14 @@ RowSums Sums(const T* HWY_RESTRICT x, int64_t n) {
     auto nan = hn::IsNaN(sum);
     int64_t i = begin;
     for (; i + 2 * lanes <= end; i += 2 * lanes) {
-      const V a = LoadAsF32(d, x + i), b = LoadAsF32(d, x + i + lanes);
+      const V a = LoadWidened(d, x + i), b = LoadWidened(d, x + i + lanes);
       max0 = hn::Max(max0, a);
       max1 = hn::Max(max1, b);
       nan = hn::Or(nan, hn::Or(hn::IsNaN(a), hn::IsNaN(b)));
       if (kWithSum) sum = hn::Add(sum, hn::Add(a, b));
     }
     for (; i + lanes <= end; i += lanes) {
-      const V a = LoadAsF32(d, x + i);
+      const V a = LoadWidened(d, x + i);
       max0 = hn::Max(max0, a);
       nan = hn::Or(nan, hn::IsNaN(a));
       if (kWithSum) sum = hn::Add(sum, a);
@@ -102,13 +95,13 @@ RowSums Sums(const T* HWY_RESTRICT x, int64_t n) {
     const V shift = hn::Set(d, static_cast<float>(row.max));
     V sum0 = hn::Zero(d), sum1 = sum0, sum2 = sum0, sum3 = sum0;
     for (i = begin; i + 4 * lanes <= end; i += 4 * lanes) {
-      sum0 = hn::Add(sum0, ExpOfNonPositive(d, hn::Sub(LoadAsF32(d, x + i), shift)));
-      sum1 = hn::Add(sum1, ExpOfNonPositive(d, hn::Sub(LoadAsF32(d, x + i + lanes), shift)));
-      sum2 = hn::Add(sum2, ExpOfNonPositive(d, hn::Sub(LoadAsF32(d, x + i + 2 * lanes), shift)));
-      sum3 = hn::Add(sum3, ExpOfNonPositive(d, hn::Sub(LoadAsF32(d, x + i + 3 * lanes), shift)));
+      sum0 = hn::Add(sum0, ExpOfNonPositive(d, hn::Sub(LoadWidened(d, x + i), shift)));
+      sum1 = hn::Add(sum1, ExpOfNonPositive(d, hn::Sub(LoadWidened(d, x + i + lanes), shift)));
+      sum2 = hn::Add(sum2, ExpOfNonPositive(d, hn::Sub(LoadWidened(d, x + i + 2 * lanes), shift)));
+      sum3 = hn::Add(sum3, ExpOfNonPositive(d, hn::Sub(LoadWidened(d, x + i + 3 * lanes), shift)));
     }
     for (; i + lanes <= end; i += lanes) {
-      sum0 = hn::Add(sum0, ExpOfNonPositive(d, hn::Sub(LoadAsF32(d, x + i), shift)));
+      sum0 = hn::Add(sum0, ExpOfNonPositive(d, hn::Sub(LoadWidened(d, x + i), shift)));
     }
     if (i < end) {
       const V a = LoadLast(d, x, n, end - i, -kInfinity);
@@ -133,27 +126,15 @@ void Losses(const CrossEntropyArgs& args, double* losses, int64_t begin, int64_t
     const T* x = static_cast<const T*>(args.logits) + r * args.vocab;
     const RowSums row = e == 0 ? Sums<false>(x, args.vocab) : Sums<true>(x, args.vocab);
     const double log_sum = row.max + std::log(row.exp_sum);
-    losses[r] = (1 - e) * (log_sum - ToF32(x[target]));
+    losses[r] = (1 - e) * (log_sum - Widened(x[target]));
     if (e != 0) losses[r] += e * (log_sum - row.sum / args.vocab);
     args.statistics[r] = {row.max, row.exp_sum};
   }
 }
 
-void StoreFromF32(V x, D d, float* p) { hn::StoreU(x, d, p); }
-void StoreFromF32(V x, D d, BFloat16* p) {  // to nearest, ties to even; x is finite
-  const hn::Rebind<uint16_t, D> d16;
-  const hn::RebindToUnsigned<D> d32;
-  const hn::RebindToSigned<D> di;
-  const auto bits = hn::BitCast(d32, x);
-  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1));
-  const auto rounded = hn::Add(hn::Add(bits, hn::Set(d32, 0x7fff)), odd);
-  const auto upper = hn::DemoteTo(d16, hn::BitCast(di, hn::ShiftRight<16>(rounded)));
-  hn::StoreU(upper, d16, reinterpret_cast<uint16_t*>(p));
-}
-
 // Past the caches; p is aligned to a vector.
 void StreamFromF32(V x, D d, float* p) { hn::Stream(x, d, p); }
-void StreamFromF32(V x, D d, BFloat16* p) { StoreFromF32(x, d, p); }
+void StreamFromF32(V x, D d, BFloat16* p) { StoreRounded(x, d, p); }
 
 // y[i] = scale * exp(x[i] - max) - shift for a row.
 template <class T>
@@ -168,26 +149,26 @@ void SoftmaxRow(const T* HWY_RESTRICT x, int64_t n, float max, float scale, floa
   if (n < lanes) {
     HWY_ALIGN float values[hn::MaxLanes(d)];
     hn::Store(f(LoadLast(d, x, n, n, max)), d, values);
-    for (int64_t i = 0; i < n; ++i) FromF32(values[i], y + i);
+    for (int64_t i = 0; i < n; ++i) RoundElement(values[i], y + i);
     return;
   }
   int64_t i = 0;
   if (stream) {
     // The first vector reaches past the place where aligned ones begin.
-    StoreFromF32(f(LoadAsF32(d, x)), d, y);
+    StoreRounded(f(LoadWidened(d, x)), d, y);
     i = lanes - reinterpret_cast<uintptr_t>(y) / sizeof(T) % lanes;
     for (; i + 2 * lanes <= n; i += 2 * lanes) {
-      StreamFromF32(f(LoadAsF32(d, x + i)), d, y + i);
-      StreamFromF32(f(LoadAsF32(d, x + i + lanes)), d, y + i + lanes);
+      StreamFromF32(f(LoadWidened(d, x + i)), d, y + i);
+      StreamFromF32(f(LoadWidened(d, x + i + lanes)), d, y + i + lanes);
     }
   }
   for (; i + 2 * lanes <= n; i += 2 * lanes) {
-    StoreFromF32(f(LoadAsF32(d, x + i)), d, y + i);
-    StoreFromF32(f(LoadAsF32(d, x + i + lanes)), d, y + i + lanes);
+    StoreRounded(f(LoadWidened(d, x + i)), d, y + i);
+    StoreRounded(f(LoadWidened(d, x + i + lanes)), d, y + i + lanes);
   }
-  for (; i + lanes <= n; i += lanes) StoreFromF32(f(LoadAsF32(d, x + i)), d, y + i);
+  for (; i + lanes <= n; i += lanes) StoreRounded(f(LoadWidened(d, x + i)), d, y + i);
   // The last vector ends with the row, over what is there already.
-  if (i < n) StoreFromF32(f(LoadAsF32(d, x + n - lanes)), d, y + n - lanes);
+  if (i < n) StoreRounded(f(LoadWidened(d, x + n - lanes)), d, y + n - lanes);
 }
 
 template <class T>
@@ -204,15 +185,15 @@ void Gradient(const CrossEntropyArgs& args, const GradientArgs& to, int64_t begi
     const RowStatistics row = args.statistics[r];
     if (std::isnan(row.max)) {
       T nan;
-      FromF32(std::numeric_limits<float>::quiet_NaN(), &nan);
+      RoundElement(std::numeric_limits<float>::quiet_NaN(), &nan);
       std::fill_n(y, n, nan);
       continue;
     }
     SoftmaxRow(x, n, static_cast<float>(row.max), static_cast<float>(scale / row.sum),
                static_cast<float>(scale * e / n), to.stream, y);
     // In double: of a sure prediction only a small difference is left.
-    const double p = std::exp(static_cast<double>(ToF32(x[target])) - row.max) / row.sum;
-    FromF32(static_cast<float>(scale * (p - e / n - (1 - e))), y + target);
+    const double p = std::exp(static_cast<double>(Widened(x[target])) - row.max) / row.sum;
+    RoundElement(static_cast<float>(scale * (p - e / n - (1 - e))), y + target);
   }
   if (to.stream) hwy::FlushStream();
 }

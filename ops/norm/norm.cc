@@ -6,6 +6,7 @@
 #include "ops/elementwise/elementwise.h"
 #include "ops/layout/layout.h"
 #include "ops/norm/norm_kernels.h"
+#include "ops/simd/stream.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/parallel.h"
 #include "tensor/core/op_check.h"
@@ -17,10 +18,6 @@ int64_t Rows(const Tensor& x) { return x.shape().elements(0, x.rank() - 1); }
 int64_t RowGrain(int64_t n) { return std::max<int64_t>(1, (1 << 14) / n); }
 // Rows per chunk when chunks also make partial sums of n floats: enough to make those cheap.
 int64_t BackwardGrain(int64_t n) { return std::max<int64_t>(32, (1 << 15) / n); }
-
-// Results larger than this are written past the caches: little of them would still be there for
-// whoever reads them next, and their lines need not be read first.
-constexpr size_t kStreamBytes = size_t{16} << 20;
 
 // What forward leaves for backward.
 struct Statistics {
@@ -112,7 +109,7 @@ NormGradients BackwardF32(const Tensor& x, const Tensor& weight, const Statistic
                         DataOrNull<float>(dsum),
                         g.dx.mutable_data<float>(),
                         n,
-                        g.dx.bytes() >= kStreamBytes};
+                        PastCaches(g.dx.bytes())};
   // One row of partial sums per chunk, added up in chunk order.
   Tensor parts = Tensor::Zeros({2, weighted || biased ? chunks : 0, n});
   float* partial = parts.mutable_data<float>();
@@ -163,7 +160,7 @@ Tensor Forward(const char* name, bool centred, const Tensor& x, const Tensor& we
                       s.scale.mutable_data<float>(),
                       x.dim(-1),
                       static_cast<float>(eps),
-                      y.bytes() >= kStreamBytes};
+                      PastCaches(y.bytes())};
   ParallelFor(Rows(x), RowGrain(x.dim(-1)),
               [&](int64_t begin, int64_t end) { NormCpu(args, begin, end); });
   return y;

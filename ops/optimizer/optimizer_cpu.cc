@@ -7,6 +7,7 @@
 
 #include "hwy/highway.h"
 #include "ops/optimizer/optimizer_kernels.h"
+#include "ops/simd/convert-inl.h"
 #include "tensor/core/dtype.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -14,20 +15,7 @@ namespace residual {
 namespace optimizer_internal {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-// A vector of gradients in the type of the parameters. (Not named Load: argument-dependent lookup
-// would prefer Highway's, which wants aligned memory.)
-template <class D, class T = hn::TFromD<D>>
-hn::Vec<D> LoadWide(D d, const T* p) {
-  return hn::LoadU(d, p);
-}
-template <class D>
-hn::Vec<D> LoadWide(D d, const BFloat16* p) {
-  const hn::Rebind<uint16_t, D> d16;
-  const hn::RebindToUnsigned<D> d32;
-  const auto bits = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(p));
-  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, bits)));
-}
+using residual::HWY_NAMESPACE::LoadWidened;
 
 // The step on one vector, or with D = CappedTag<T, 1> on one element: the same operations in the
 // same order, so an element's result does not depend on where it lies. A product that is added to
@@ -40,7 +28,7 @@ void AdamVector(D d, const AdamArgs& args, int64_t i) {
   T* exp_avg = static_cast<T*>(args.exp_avg) + i;
   T* exp_avg_sq = static_cast<T*>(args.exp_avg_sq) + i;
   auto p = hn::LoadU(d, param), m = hn::LoadU(d, exp_avg), v = hn::LoadU(d, exp_avg_sq);
-  auto g = hn::Mul(LoadWide(d, static_cast<const G*>(args.grad) + i), set(args.grad_scale));
+  auto g = hn::Mul(LoadWidened(d, static_cast<const G*>(args.grad) + i), set(args.grad_scale));
   if (args.l2 != 0) g = hn::MulAdd(set(args.l2), p, g);
   m = hn::MulAdd(set(args.one_minus_beta1), hn::Sub(g, m), m);
   v = hn::MulAdd(hn::Mul(set(args.one_minus_beta2), g), g, hn::Mul(v, set(args.beta2)));
@@ -63,7 +51,7 @@ void SgdVector(D d, const SgdArgs& args, int64_t i) {
   const auto set = [d](double value) HWY_ATTR { return hn::Set(d, static_cast<T>(value)); };
   T* param = static_cast<T*>(args.param) + i;
   auto p = hn::LoadU(d, param);
-  auto g = hn::Mul(LoadWide(d, static_cast<const G*>(args.grad) + i), set(args.grad_scale));
+  auto g = hn::Mul(LoadWidened(d, static_cast<const G*>(args.grad) + i), set(args.grad_scale));
   if (args.l2 != 0) g = hn::MulAdd(set(args.l2), p, g);
   if (args.buffer != nullptr) {
     T* buffer = static_cast<T*>(args.buffer) + i;
@@ -124,7 +112,7 @@ hn::Vec<DD> LoadAsF64(DD d, const float* p) {
   return hn::PromoteTo(d, hn::LoadU(hn::Rebind<float, DD>(), p));
 }
 hn::Vec<DD> LoadAsF64(DD d, const BFloat16* p) {
-  return hn::PromoteTo(d, LoadWide(hn::Rebind<float, DD>(), p));
+  return hn::PromoteTo(d, LoadWidened(hn::Rebind<float, DD>(), p));
 }
 double ToF64(double x) { return x; }
 double ToF64(float x) { return x; }

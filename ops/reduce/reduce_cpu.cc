@@ -9,28 +9,21 @@
 #include "hwy/foreach_target.h"
 // After foreach_target.h:
 #include "hwy/highway.h"
+#include "ops/simd/convert-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace residual {
 namespace reduce_internal {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+using residual::HWY_NAMESPACE::LoadWidened;
+using residual::HWY_NAMESPACE::Widened;
 
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 
 // Vectors added in f32 before the sum joins an f64: with four accumulators each sees 16.
 constexpr int64_t kBlock = 64;
-
-HWY_INLINE V LoadF32(D d, const float* x) { return hn::LoadU(d, x); }
-HWY_INLINE V LoadF32(D d, const BFloat16* x) {
-  const hn::Rebind<uint16_t, D> d16;
-  const hn::RebindToUnsigned<D> d32;
-  const auto bits = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(x));
-  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, bits)));
-}
-HWY_INLINE float ToFloat(float x) { return x; }
-HWY_INLINE float ToFloat(BFloat16 x) { return x.ToFloat(); }
 
 template <class T>
 double Sum(const T* x, int64_t n) {
@@ -42,15 +35,15 @@ double Sum(const T* x, int64_t n) {
     const int64_t end = std::min(i + kBlock * lanes, n / lanes * lanes);
     V a = hn::Zero(d), b = a, c = a, e = a;
     for (; i + 4 * lanes <= end; i += 4 * lanes) {
-      a = hn::Add(a, LoadF32(d, x + i));
-      b = hn::Add(b, LoadF32(d, x + i + lanes));
-      c = hn::Add(c, LoadF32(d, x + i + 2 * lanes));
-      e = hn::Add(e, LoadF32(d, x + i + 3 * lanes));
+      a = hn::Add(a, LoadWidened(d, x + i));
+      b = hn::Add(b, LoadWidened(d, x + i + lanes));
+      c = hn::Add(c, LoadWidened(d, x + i + 2 * lanes));
+      e = hn::Add(e, LoadWidened(d, x + i + 3 * lanes));
     }
-    for (; i < end; i += lanes) a = hn::Add(a, LoadF32(d, x + i));
+    for (; i < end; i += lanes) a = hn::Add(a, LoadWidened(d, x + i));
     total += hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(a, b), hn::Add(c, e))));
   }
-  for (; i < n; ++i) total += ToFloat(x[i]);
+  for (; i < n; ++i) total += Widened(x[i]);
   return total;
 }
 
@@ -65,7 +58,7 @@ double SumOfSquares(const T* x, int64_t n) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   auto low = hn::Zero(d64), high = low;
   for (; i + lanes <= n; i += lanes) {
-    const V v = LoadF32(d, x + i);
+    const V v = LoadWidened(d, x + i);
     const auto a = hn::PromoteTo(d64, hn::LowerHalf(half, v));
     const auto b = hn::PromoteTo(d64, hn::UpperHalf(half, v));
     low = hn::MulAdd(a, a, low);
@@ -73,7 +66,7 @@ double SumOfSquares(const T* x, int64_t n) {
   }
   total = hn::GetLane(hn::SumOfLanes(d64, hn::Add(low, high)));
 #endif
-  for (; i < n; ++i) total += static_cast<double>(ToFloat(x[i])) * ToFloat(x[i]);
+  for (; i < n; ++i) total += static_cast<double>(Widened(x[i])) * Widened(x[i]);
   return total;
 }
 
@@ -91,21 +84,22 @@ void SumRows(const T* x, int64_t rows, int64_t stride, int64_t columns, double* 
     for (; r + 4 <= end; r += 4) {
       const T* row = x + r * stride;
       for (int64_t c = 0; c < whole; c += lanes) {
-        const V ab = hn::Add(LoadF32(d, row + c), LoadF32(d, row + stride + c));
-        const V ce = hn::Add(LoadF32(d, row + 2 * stride + c), LoadF32(d, row + 3 * stride + c));
+        const V ab = hn::Add(LoadWidened(d, row + c), LoadWidened(d, row + stride + c));
+        const V ce =
+            hn::Add(LoadWidened(d, row + 2 * stride + c), LoadWidened(d, row + 3 * stride + c));
         hn::Store(hn::Add(hn::Load(d, part + c), hn::Add(ab, ce)), d, part + c);
       }
       for (int64_t c = whole; c < columns; ++c) {
-        part[c] += (ToFloat(row[c]) + ToFloat(row[stride + c])) +
-                   (ToFloat(row[2 * stride + c]) + ToFloat(row[3 * stride + c]));
+        part[c] += (Widened(row[c]) + Widened(row[stride + c])) +
+                   (Widened(row[2 * stride + c]) + Widened(row[3 * stride + c]));
       }
     }
     for (; r < end; ++r) {
       const T* row = x + r * stride;
       for (int64_t c = 0; c < whole; c += lanes) {
-        hn::Store(hn::Add(hn::Load(d, part + c), LoadF32(d, row + c)), d, part + c);
+        hn::Store(hn::Add(hn::Load(d, part + c), LoadWidened(d, row + c)), d, part + c);
       }
-      for (int64_t c = whole; c < columns; ++c) part[c] += ToFloat(row[c]);
+      for (int64_t c = whole; c < columns; ++c) part[c] += Widened(row[c]);
     }
     for (int64_t c = 0; c < columns; ++c) sums[c] += part[c];
   }
@@ -116,20 +110,20 @@ template <class T>
 int64_t ArgMax(const T* x, int64_t n) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), whole = n / lanes * lanes;
-  float largest = ToFloat(x[0]);
+  float largest = Widened(x[0]);
   bool nan = false;
   int64_t i = 0;
   if (whole > 0) {
-    V a = LoadF32(d, x), b = a;
+    V a = LoadWidened(d, x), b = a;
     auto nans = hn::IsNaN(a);
     for (; i + 2 * lanes <= whole; i += 2 * lanes) {
-      const V u = LoadF32(d, x + i), v = LoadF32(d, x + i + lanes);
+      const V u = LoadWidened(d, x + i), v = LoadWidened(d, x + i + lanes);
       a = hn::Max(a, u);
       b = hn::Max(b, v);
       nans = hn::Or(nans, hn::Or(hn::IsNaN(u), hn::IsNaN(v)));
     }
     for (; i < whole; i += lanes) {
-      const V u = LoadF32(d, x + i);
+      const V u = LoadWidened(d, x + i);
       a = hn::Max(a, u);
       nans = hn::Or(nans, hn::IsNaN(u));
     }
@@ -137,19 +131,19 @@ int64_t ArgMax(const T* x, int64_t n) {
     largest = hn::GetLane(hn::MaxOfLanes(d, hn::Max(a, b)));
   }
   for (; i < n; ++i) {
-    const float value = ToFloat(x[i]);
+    const float value = Widened(x[i]);
     nan = nan || std::isnan(value);
     if (value > largest) largest = value;
   }
   const V target = hn::Set(d, largest);
   for (i = 0; i < whole; i += lanes) {
-    const V v = LoadF32(d, x + i);
+    const V v = LoadWidened(d, x + i);
     const auto found = nan ? hn::IsNaN(v) : hn::Eq(v, target);
     const intptr_t first = hn::FindFirstTrue(d, found);
     if (first >= 0) return i + first;
   }
   for (; i < n; ++i) {
-    const float value = ToFloat(x[i]);
+    const float value = Widened(x[i]);
     if (nan ? std::isnan(value) : value == largest) return i;
   }
   return 0;
@@ -164,14 +158,14 @@ void ArgMaxColumns(const T* x, int64_t rows, int64_t stride, int64_t* indices) {
   hn::Vec<decltype(d32)> index[kN];
 #pragma GCC unroll 4
   for (int u = 0; u < kN; ++u) {
-    best[u] = LoadF32(d, x + u * lanes);
+    best[u] = LoadWidened(d, x + u * lanes);
     index[u] = hn::Zero(d32);
   }
   for (int64_t r = 1; r < rows; ++r) {
     const auto row = hn::Set(d32, static_cast<uint32_t>(r));
 #pragma GCC unroll 4
     for (int u = 0; u < kN; ++u) {
-      const V v = LoadF32(d, x + r * stride + u * lanes);
+      const V v = LoadWidened(d, x + r * stride + u * lanes);
       // Larger, or the first NaN.
       const auto nan = hn::And(hn::IsNaN(v), hn::Not(hn::IsNaN(best[u])));
       const auto take = hn::Or(hn::Gt(v, best[u]), nan);
@@ -198,7 +192,7 @@ void ArgMaxRows(const T* x, int64_t rows, int64_t stride, int64_t columns, int64
   for (; c < columns; ++c) {
     int64_t best = 0;
     for (int64_t r = 1; r < rows; ++r) {
-      const float largest = ToFloat(x[best * stride + c]), value = ToFloat(x[r * stride + c]);
+      const float largest = Widened(x[best * stride + c]), value = Widened(x[r * stride + c]);
       if (value > largest || (std::isnan(value) && !std::isnan(largest))) best = r;
     }
     indices[c] = best;

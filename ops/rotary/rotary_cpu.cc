@@ -4,6 +4,7 @@
 // After foreach_target:
 #include "hwy/highway.h"
 #include "ops/rotary/rotary_kernels.h"
+#include "ops/simd/convert-inl.h"
 #include "tensor/core/dtype.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -14,32 +15,11 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using DF = hn::ScalableTag<float>;
 using VF = hn::Vec<DF>;
-
-VF LoadAsF32(DF d, const float* p) { return hn::LoadU(d, p); }
-VF LoadAsF32(DF d, const BFloat16* p) {
-  const hn::Rebind<uint16_t, DF> d16;
-  const hn::Repartition<uint32_t, DF> d32;
-  const auto bits = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(p));
-  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, bits)));
-}
-// The bits of bf16(x), to nearest even and NaN for NaN, in the low half of each lane.
-hn::Vec<hn::RebindToUnsigned<DF>> ToBF16(DF d, VF x) {
-  const hn::RebindToUnsigned<DF> d32;
-  const auto bits = hn::BitCast(d32, x);
-  const auto upper = hn::ShiftRight<16>(bits);
-  const auto odd = hn::And(upper, hn::Set(d32, 1));
-  const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(d32, 0x7fff))));
-  const auto nan = hn::Or(upper, hn::Set(d32, 0x40));
-  return hn::IfThenElse(hn::RebindMask(d32, hn::IsNaN(x)), nan, rounded);
-}
-void StoreFromF32(VF x, DF d, float* p) { hn::StoreU(x, d, p); }
-void StoreFromF32(VF x, DF d, BFloat16* p) {
-  const hn::Rebind<uint16_t, DF> d16;
-  const hn::RebindToSigned<DF> d32;
-  // The bits are below 2^16, so a saturating conversion keeps them.
-  hn::StoreU(hn::DemoteTo(d16, hn::BitCast(d32, ToBF16(d, x))), d16,
-             reinterpret_cast<uint16_t*>(p));
-}
+using residual::HWY_NAMESPACE::BitsBF16;
+using residual::HWY_NAMESPACE::LoadWidened;
+using residual::HWY_NAMESPACE::RoundElement;
+using residual::HWY_NAMESPACE::StoreRounded;
+using residual::HWY_NAMESPACE::Widened;
 
 // The even and the odd elements of 2 * lanes.
 void LoadPairs(DF d, const float* p, VF& even, VF& odd) { hn::LoadInterleaved2(d, p, even, odd); }
@@ -52,14 +32,9 @@ void LoadPairs(DF d, const BFloat16* p, VF& even, VF& odd) {
 }
 void StorePairs(DF d, VF even, VF odd, BFloat16* p) {
   const hn::RebindToUnsigned<DF> d32;
-  const auto both = hn::Or(ToBF16(d, even), hn::ShiftLeft<16>(ToBF16(d, odd)));
+  const auto both = hn::Or(BitsBF16(d, even), hn::ShiftLeft<16>(BitsBF16(d, odd)));
   hn::StoreU(both, d32, reinterpret_cast<uint32_t*>(p));
 }
-
-float ToF32(float x) { return x; }
-float ToF32(BFloat16 x) { return x.ToFloat(); }
-void FromF32(float x, float* p) { *p = x; }
-void FromF32(float x, BFloat16* p) { *p = BFloat16::FromFloat(x); }
 
 // Pairs (i, i + half). `sign` is 1, or -1 to turn back.
 template <class T>
@@ -71,14 +46,14 @@ void RotateHalf(const T* HWY_RESTRICT x, const float* HWY_RESTRICT cos,
   int64_t i = 0;
   for (; i + lanes <= half; i += lanes) {
     const VF c = hn::LoadU(d, cos + i), s = hn::Mul(signs, hn::LoadU(d, sin + i));
-    const VF a = LoadAsF32(d, x + i), b = LoadAsF32(d, x + half + i);
-    StoreFromF32(hn::NegMulAdd(b, s, hn::Mul(a, c)), d, y + i);
-    StoreFromF32(hn::MulAdd(a, s, hn::Mul(b, c)), d, y + half + i);
+    const VF a = LoadWidened(d, x + i), b = LoadWidened(d, x + half + i);
+    StoreRounded(hn::NegMulAdd(b, s, hn::Mul(a, c)), d, y + i);
+    StoreRounded(hn::MulAdd(a, s, hn::Mul(b, c)), d, y + half + i);
   }
   for (; i < half; ++i) {
-    const float c = cos[i], s = sign * sin[i], a = ToF32(x[i]), b = ToF32(x[half + i]);
-    FromF32(a * c - b * s, y + i);
-    FromF32(b * c + a * s, y + half + i);
+    const float c = cos[i], s = sign * sin[i], a = Widened(x[i]), b = Widened(x[half + i]);
+    RoundElement(a * c - b * s, y + i);
+    RoundElement(b * c + a * s, y + half + i);
   }
 }
 
@@ -97,9 +72,9 @@ void RotateInterleaved(const T* HWY_RESTRICT x, const float* HWY_RESTRICT cos,
     StorePairs(d, hn::NegMulAdd(b, s, hn::Mul(a, c)), hn::MulAdd(a, s, hn::Mul(b, c)), y + 2 * i);
   }
   for (; i < half; ++i) {
-    const float c = cos[i], s = sign * sin[i], a = ToF32(x[2 * i]), b = ToF32(x[2 * i + 1]);
-    FromF32(a * c - b * s, y + 2 * i);
-    FromF32(b * c + a * s, y + 2 * i + 1);
+    const float c = cos[i], s = sign * sin[i], a = Widened(x[2 * i]), b = Widened(x[2 * i + 1]);
+    RoundElement(a * c - b * s, y + 2 * i);
+    RoundElement(b * c + a * s, y + 2 * i + 1);
   }
 }
 

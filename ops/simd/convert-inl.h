@@ -27,6 +27,10 @@ HWY_INLINE float Widened(BFloat16 x) { return x.ToFloat(); }
 HWY_INLINE float Widened(Float16 x) { return x.ToFloat(); }
 HWY_INLINE float Widened(RoundedFloat x) { return BFloat16::FromFloat(x.value).ToFloat(); }
 
+// And back.
+HWY_INLINE void RoundElement(float x, float* to) { *to = x; }
+HWY_INLINE void RoundElement(float x, BFloat16* to) { *to = BFloat16::FromFloat(x); }
+
 // The bits of f32 rounded to bf16, in the low half of each lane.
 template <class D>
 HWY_INLINE auto BitsBF16(D d, hn::Vec<D> v) {

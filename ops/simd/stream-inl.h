@@ -1,4 +1,4 @@
-// Rows written past the caches on the current Highway target.
+// Writing past the caches on the current Highway target.
 
 #if defined(RESIDUAL_OPS_SIMD_STREAM_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef RESIDUAL_OPS_SIMD_STREAM_INL_H_
@@ -17,6 +17,11 @@ HWY_BEFORE_NAMESPACE();
 namespace residual {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+
+// Whether y, from its start, can be written past the caches in whole vectors.
+HWY_INLINE bool StreamsWhole(const float* y, bool stream) {
+  return stream && reinterpret_cast<uintptr_t>(y) % HWY_MAX_BYTES == 0;
+}
 
 // y[i..i+lanes) = f(i) for a row of n floats; f takes the offset of a whole vector, `rest` as in
 // Fold. With `stream`, the vectors of y that are aligned are written past the caches; f may then be

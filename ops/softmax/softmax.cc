@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "ops/layout/layout.h"
+#include "ops/simd/stream.h"
 #include "ops/softmax/softmax_cuda.h"
 #include "ops/softmax/softmax_kernels.h"
 #include "tensor/autograd/tape.h"
@@ -16,10 +17,6 @@ namespace {
 
 int64_t RowGrain(int64_t n) { return std::max<int64_t>(1, (1 << 13) / std::max<int64_t>(1, n)); }
 int64_t Rows(const Tensor& x) { return x.shape().elements(0, x.rank() - 1); }
-
-// Results larger than this are written past the caches: little of them would still be there for
-// whoever reads them next, and their lines need not be read first.
-constexpr size_t kStreamBytes = size_t{16} << 20;
 
 // One row in double, the plain way.
 void RowF64(bool log, const double* x, double* y, int64_t n) {
@@ -57,7 +54,7 @@ Tensor Backward(bool log, const Tensor& y, const Tensor& dy) {
     }
   } else if (y.dtype() == kF32) {
     const SoftmaxBackwardArgs args{y.data<float>(), dy.data<float>(), dx.mutable_data<float>(), n,
-                                   dx.bytes() >= kStreamBytes};
+                                   PastCaches(dx.bytes())};
     ParallelFor(Rows(y), RowGrain(n), [&](int64_t begin, int64_t end) {
       log ? LogSoftmaxBackwardCpu(args, begin, end) : SoftmaxBackwardCpu(args, begin, end);
     });
@@ -83,7 +80,7 @@ Tensor SoftmaxOrLog(const char* name, bool log, const Tensor& x) {
       SoftmaxCuda(log, x.dtype(), x.raw_data(), y.mutable_raw_data(), Rows(x), n);
     }
   } else if (x.dtype() == kF32) {
-    const SoftmaxArgs args{x.data<float>(), y.mutable_data<float>(), n, y.bytes() >= kStreamBytes};
+    const SoftmaxArgs args{x.data<float>(), y.mutable_data<float>(), n, PastCaches(y.bytes())};
     ParallelFor(Rows(x), RowGrain(n), [&](int64_t begin, int64_t end) {
       log ? LogSoftmaxCpu(args, begin, end) : SoftmaxCpu(args, begin, end);
     });
