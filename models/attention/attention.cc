@@ -173,6 +173,10 @@ AttentionMixer::AttentionMixer(const AttentionConfig& config) : config_(config) 
   if (config_.n_kv_heads == 0) config_.n_kv_heads = config_.n_heads;
   if (config_.scale == 0) config_.scale = 1 / std::sqrt(static_cast<double>(config_.d_head));
   if (config_.out_init_scale == 0) config_.out_init_scale = config_.init_scale;
+  rotary_.rotary_dim = config_.rotary_dim;
+  rotary_.style = config_.rotary_interleaved ? RotaryStyle::kInterleaved : RotaryStyle::kHalf;
+  rotary_.inv_freq =
+      ScaledFrequencies(config_.rotary_dim, config_.rotary_theta, config_.rotary_scaling);
 }
 
 void AttentionMixer::Describe(Visitor& v) {
@@ -229,16 +233,10 @@ Tensor AttentionMixer::Forward(const Tensor& x, const MixerContext& context, Mix
   k = hook(kK, ByHead(k, config_.d_head));
   v = hook(kV, ByHead(v, config_.d_head));
   if (rotates) {
-    RotaryOptions rotary;
-    rotary.rotary_dim = config_.rotary_dim;
-    rotary.theta = config_.rotary_theta;
-    if (config_.rotary_scaling.kind != RotaryScaling::kNone) {
-      rotary.inv_freq =
-          ScaledFrequencies(config_.rotary_dim, config_.rotary_theta, config_.rotary_scaling);
-    }
-    rotary.style = config_.rotary_interleaved ? RotaryStyle::kInterleaved : RotaryStyle::kHalf;
-    q = hook(kRotQ, Rotary(q, context.positions, rotary));
-    k = hook(kRotK, Rotary(k, context.positions, rotary));
+    const RotaryTable table = MakeRotaryTable(context.positions, config_.d_head, rotary_,
+                                              q.dtype() == kF64 ? kF64 : kF32);
+    q = hook(kRotQ, Rotary(q, table));
+    k = hook(kRotK, Rotary(k, table));
     if (narrow) {
       q = Cast(q, kBF16);
       k = Cast(k, kBF16);

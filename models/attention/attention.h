@@ -103,6 +103,7 @@ class AttentionMixer : public Mixer {
 
  private:
   AttentionConfig config_;
+  RotaryOptions rotary_;
   Tensor W_Q_, W_K_, W_V_, W_O_, b_Q_, b_K_, b_V_, b_O_;
 };
 

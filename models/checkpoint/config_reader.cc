@@ -202,6 +202,10 @@ void ConfigReader::Fail(absl::StatusCode code, absl::string_view message) {
   if (status_.ok()) status_ = absl::Status(code, absl::StrCat(file_, ": ", message));
 }
 
+void ConfigReader::Join(const ConfigReader& nested) {
+  if (status_.ok()) status_ = nested.status();
+}
+
 void ConfigReader::FailField(const FieldNames& field, const json& found,
                              absl::string_view expected) {
   const char* name = field.names[0];

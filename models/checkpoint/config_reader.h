@@ -81,6 +81,9 @@ class ConfigReader {
 
   // Records an error of our own: "FILE: MESSAGE".
   void Fail(absl::StatusCode code, absl::string_view message);
+  // Takes over the error, if any, of a reader of an object within this one, whose file name was
+  // made from this one's.
+  void Join(const ConfigReader& nested);
   // "FILE: 'FIELD' is FOUND, expected EXPECTED".
   void FailField(const FieldNames& field, const nlohmann::json& found, absl::string_view expected);
 

@@ -188,26 +188,27 @@ absl::Status AppendSplit(const JsonField& field, PreTokenizers* parts) {
   return absl::OkStatus();
 }
 
-absl::Status AppendMetaspace(const JsonField& field, PreTokenizers* parts) {
+absl::Status AppendMetaspace(const JsonField& field, PreTokenizers* parts, bool* knows_start) {
   RESIDUAL_ASSIGN_OR_RETURN(std::string replacement, ReadReplacement(field["replacement"]));
   RESIDUAL_ASSIGN_OR_RETURN(const PrependScheme scheme, ReadPrependScheme(field));
   RESIDUAL_ASSIGN_OR_RETURN(const bool split, field["split"].Bool(true));
+  *knows_start |= scheme == PrependScheme::kFirst;
   parts->push_back(MakeMetaspace(std::move(replacement), scheme, split));
   return absl::OkStatus();
 }
 
-// Appends the parts of one pre-tokenizer, or of a sequence. Nothing may follow ByteLevel, for which
-// bytes become characters.
+// Appends the parts of one pre-tokenizer, or of a sequence, and says `about` them. Nothing may
+// follow ByteLevel, for which bytes become characters.
 absl::Status AppendPreTokenizer(const JsonField& field, int depth, PreTokenizers* parts,
-                                bool* byte_level) {
+                                PreTokenizerParts* about) {
   const std::string type = field.type();
-  if (*byte_level) return field.Bad("nothing after ByteLevel");
+  if (about->byte_level) return field.Bad("nothing after ByteLevel");
   if (type == "ByteLevel") {
-    *byte_level = true;
+    about->byte_level = true;
     return AppendByteLevel(field, parts);
   }
   if (type == "Split") return AppendSplit(field, parts);
-  if (type == "Metaspace") return AppendMetaspace(field, parts);
+  if (type == "Metaspace") return AppendMetaspace(field, parts, &about->knows_start);
   if (type == "BertPreTokenizer") {
     parts->push_back(MakeSplit(IsSpace, SplitBehavior::kRemoved));
     parts->push_back(MakeSplit(IsPunctuationOrAsciiSymbol, SplitBehavior::kIsolated));
@@ -248,7 +249,7 @@ absl::Status AppendPreTokenizer(const JsonField& field, int depth, PreTokenizers
     const JsonField list = field["pretokenizers"];
     if (!list.value().is_array()) return list.Bad("a list");
     for (size_t i = 0; i < list.value().size(); ++i) {
-      RESIDUAL_RETURN_IF_ERROR(AppendPreTokenizer(list[i], depth + 1, parts, byte_level));
+      RESIDUAL_RETURN_IF_ERROR(AppendPreTokenizer(list[i], depth + 1, parts, about));
     }
     return absl::OkStatus();
   }
@@ -307,7 +308,7 @@ absl::StatusOr<PreTokenizerParts> ReadPreTokenizer(const JsonField& field) {
   PreTokenizerParts result;
   PreTokenizers parts;
   if (!field.is_null()) {
-    RESIDUAL_RETURN_IF_ERROR(AppendPreTokenizer(field, 0, &parts, &result.byte_level));
+    RESIDUAL_RETURN_IF_ERROR(AppendPreTokenizer(field, 0, &parts, &result));
   }
   result.pre_tokenizer = parts.size() == 1 ? std::move(parts[0])
                          : parts.empty()   ? MakeWholeText()

@@ -86,7 +86,7 @@ class Pipeline : public Tokenizer {
         ids.push_back(*id);
         first = false;
       } else if (parts_.normalizer) {
-        first = first && !DropsStart(part);
+        first = first && !(parts_.knows_start && DropsStart(part));
         in_normalized_.Split(parts_.normalizer->Normalize(part), plain);
       } else {
         in_normalized_.Split(part, plain);

@@ -40,6 +40,7 @@ class Reader {
     RESIDUAL_ASSIGN_OR_RETURN(parts.normalizer, ReadNormalizer(root_["normalizer"]));
     RESIDUAL_ASSIGN_OR_RETURN(PreTokenizerParts pre, ReadPreTokenizer(root_["pre_tokenizer"]));
     parts.pre_tokenizer = std::move(pre.pre_tokenizer);
+    parts.knows_start = pre.knows_start;
     byte_level_ = pre.byte_level;
     RESIDUAL_RETURN_IF_ERROR(ReadDecoderInto(&parts));
     if (type == "BPE") RESIDUAL_RETURN_IF_ERROR(ReadBpe(&parts));

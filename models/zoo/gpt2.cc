@@ -81,16 +81,7 @@ absl::StatusOr<BuiltModel> BuildGpt2(ConfigReader& config) {
   RESIDUAL_RETURN_IF_ERROR(config.status());
   c.d_head = c.d_model / c.n_heads;
   c.blocks.assign(n_layers, {"attn", "mlp"});
-
-  BuiltModel built;
-  RESIDUAL_ASSIGN_OR_RETURN(built.model, TransformerOf(c, config));
-  NameMap names;
-  names.rules = kNames;
-  names.ignorable = IsIgnorable;
-  built.names.push_back(names);
-  names.dropped_prefix = "transformer.";  // saved from GPT2Model
-  built.names.push_back(names);
-  return built;
+  return BuiltFrom(c, config, kNames, "transformer.", IsIgnorable);
 }
 
 }  // namespace residual

@@ -82,16 +82,7 @@ absl::StatusOr<BuiltModel> BuildGptNeox(ConfigReader& config) {
   c.rotary_dim = static_cast<int64_t>(static_cast<double>(c.d_head) * rotated);
   if (c.rotary_dim == 0) c.positions = Positions::kNone;
   c.blocks.assign(n_layers, {"attn", "mlp"});
-
-  BuiltModel built;
-  RESIDUAL_ASSIGN_OR_RETURN(built.model, TransformerOf(c, config));
-  NameMap names;
-  names.rules = kNames;
-  names.ignorable = IsIgnorable;
-  built.names.push_back(names);
-  names.dropped_prefix = "gpt_neox.";  // saved from GPTNeoXModel
-  built.names.push_back(names);
-  return built;
+  return BuiltFrom(c, config, kNames, "gpt_neox.", IsIgnorable);
 }
 
 }  // namespace residual

@@ -79,16 +79,7 @@ absl::StatusOr<BuiltModel> BuildLlama(ConfigReader& config) {
   c.d_head = config.IntOr("head_dim", c.d_model / c.n_heads, 1, C::kMaxWidth);
   c.rotary_dim = static_cast<int64_t>(static_cast<double>(c.d_head) * rotated);
   c.blocks.assign(n_layers, {"attn", "mlp"});
-
-  BuiltModel built;
-  RESIDUAL_ASSIGN_OR_RETURN(built.model, TransformerOf(c, config));
-  NameMap names;
-  names.rules = kNames;
-  names.ignorable = IsIgnorable;
-  built.names.push_back(names);
-  names.dropped_prefix = "model.";  // saved from LlamaModel
-  built.names.push_back(names);
-  return built;
+  return BuiltFrom(c, config, kNames, "model.", IsIgnorable);
 }
 
 }  // namespace residual

@@ -58,11 +58,7 @@ double ReadRope(ConfigReader& config, const FieldNames& theta_names, double part
     ReadScaling(parameters, c);
     c.rotary_theta = parameters.NumberOr("rope_theta", c.rotary_theta, 1, 1e12);
     partial = parameters.NumberOr("partial_rotary_factor", partial, 0, 1);
-    if (!parameters.ok()) {
-      // Its message begins with the file already.
-      const absl::string_view message = parameters.status().message();
-      config.Fail(parameters.status().code(), message.substr(config.file().size() + 2));
-    }
+    config.Join(parameters);
   }
   return partial;
 }

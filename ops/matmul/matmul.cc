@@ -28,6 +28,16 @@ struct Types {
 };
 
 // act(op(a) op(b) + bias), nothing recorded. `pre`, if not null, gets what act is applied to.
+// Of products of a in these options.
+Types TypesOf(const Tensor& a, const MatMulOptions& options) {
+  return {options.bf16_products ? kBF16 : a.dtype(), options.result.value_or(a.dtype())};
+}
+
+// Whether an operand, or the result, may have this dtype.
+bool Allowed(DType dtype, const Tensor& a, const MatMulOptions& options) {
+  return options.bf16_products ? dtype == kF32 || dtype == kBF16 : dtype == a.dtype();
+}
+
 Tensor Product(const Operands& x, Types types, const Tensor& bias, Activation activation,
                Tensor* pre) {
   const Tensor &a = x.a, &b = x.b;
@@ -177,9 +187,7 @@ std::vector<Tensor> ProductsOfSameA(const Tensor& a, bool transpose_a, absl::Spa
 Tensor MatMul(const Tensor& a, const Tensor& b, const MatMulOptions& options) {
   const Tensor& bias = options.bias;
   const bool ta = options.transpose_a, tb = options.transpose_b;
-  const auto allowed = [&](DType dtype) {
-    return options.bf16_products ? dtype == kF32 || dtype == kBF16 : dtype == a.dtype();
-  };
+  const auto allowed = [&](DType dtype) { return Allowed(dtype, a, options); };
   RESIDUAL_CHECK_OP("matmul",
                     a.rank() >= 2 && (b.rank() == 2 || b.rank() == a.rank()) &&
                         IsFloat(a.dtype()) && allowed(a.dtype()) && allowed(b.dtype()),
@@ -192,8 +200,7 @@ Tensor MatMul(const Tensor& a, const Tensor& b, const MatMulOptions& options) {
       "matmul",
       !bias.defined() || (allowed(bias.dtype()) && bias.shape() == Shape{b.dim(tb ? -2 : -1)}), a,
       b, bias);
-  const Types types = {options.bf16_products ? kBF16 : a.dtype(),
-                       options.result.value_or(a.dtype())};
+  const Types types = TypesOf(a, options);
   RESIDUAL_CHECK_OP("matmul", allowed(types.result), a, b, bias);
   const Activation activation = options.activation;
   Tape* tape = Tape::For({&a, &b, &bias});
@@ -221,11 +228,8 @@ std::vector<Tensor> MatMulEach(const Tensor& a, absl::Span<const Tensor> b,
   RESIDUAL_CHECK(!options.transpose_a && !options.transpose_b && !options.bias.defined() &&
                  options.activation == Activation::kNone && (biases.empty() || biases.size() == n))
       << op << ": " << n << " matrices, " << biases.size() << " biases, or options it has not";
-  const auto allowed = [&](DType dtype) {
-    return options.bf16_products ? dtype == kF32 || dtype == kBF16 : dtype == a.dtype();
-  };
-  const Types types = {options.bf16_products ? kBF16 : a.dtype(),
-                       options.result.value_or(a.dtype())};
+  const auto allowed = [&](DType dtype) { return Allowed(dtype, a, options); };
+  const Types types = TypesOf(a, options);
   RESIDUAL_CHECK_OP(op, a.rank() >= 2 && IsFloat(a.dtype()) && allowed(a.dtype()), a);
   RESIDUAL_CHECK_OP(op, allowed(types.result), a);
   for (size_t i = 0; i < n; ++i) {

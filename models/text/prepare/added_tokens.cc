@@ -7,10 +7,6 @@
 namespace residual {
 namespace {
 
-uint64_t Edge(int32_t node, char byte) {
-  return static_cast<uint64_t>(node) << 8 | static_cast<uint8_t>(byte);
-}
-
 // Where the last character of `text` begins.
 size_t LastCharacter(absl::string_view text) {
   size_t begin = text.size() - 1;
@@ -53,30 +49,15 @@ size_t LeadingSpace(absl::string_view text) {
 
 }  // namespace
 
-AddedTokenFinder::AddedTokenFinder(const std::vector<AddedToken>& tokens)
-    : tokens_(tokens), ends_{-1} {
+AddedTokenFinder::AddedTokenFinder(const std::vector<AddedToken>& tokens) : tokens_(tokens) {
   for (size_t i = 0; i < tokens_.size(); ++i) {
-    begins_[static_cast<uint8_t>(tokens_[i].content[0])] = true;
-    int32_t node = 0;
-    for (const char byte : tokens_[i].content) {
-      const auto [it, is_new] =
-          edges_.try_emplace(Edge(node, byte), static_cast<int32_t>(ends_.size()));
-      if (is_new) ends_.push_back(-1);
-      node = it->second;
-    }
-    ends_[node] = static_cast<int32_t>(i);
+    trie_.Add(tokens_[i].content, static_cast<int32_t>(i));
   }
 }
 
 const AddedToken* AddedTokenFinder::LongestAt(absl::string_view text, size_t begin) const {
   const AddedToken* longest = nullptr;
-  int32_t node = 0;
-  for (size_t i = begin; i < text.size(); ++i) {
-    auto it = edges_.find(Edge(node, text[i]));
-    if (it == edges_.end()) break;
-    node = it->second;
-    if (ends_[node] >= 0) longest = &tokens_[ends_[node]];
-  }
+  trie_.ForEachPrefix(text.substr(begin), [&](size_t, int32_t i) { longest = &tokens_[i]; });
   return longest;
 }
 
@@ -85,10 +66,6 @@ void AddedTokenFinder::Split(
     absl::FunctionRef<void(absl::string_view, std::optional<int32_t>)> part) const {
   size_t done = 0;  // everything before has been given to `part`
   for (size_t i = 0; i < text.size() && !tokens_.empty();) {
-    if (!begins_[static_cast<uint8_t>(text[i])]) {
-      ++i;
-      continue;
-    }
     const AddedToken* token = LongestAt(text, i);
     if (token == nullptr) {
       ++i;

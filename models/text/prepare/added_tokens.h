@@ -4,15 +4,14 @@
 #ifndef RESIDUAL_MODELS_TEXT_PREPARE_ADDED_TOKENS_H_
 #define RESIDUAL_MODELS_TEXT_PREPARE_ADDED_TOKENS_H_
 
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
+#include "models/text/prepare/trie.h"
 
 namespace residual {
 
@@ -41,10 +40,7 @@ class AddedTokenFinder {
   const AddedToken* LongestAt(absl::string_view text, size_t begin) const;
 
   std::vector<AddedToken> tokens_;
-  std::array<bool, 256> begins_{};  // bytes that a token begins with
-  // A trie: (node, byte) -> node. Node 0 is the root.
-  absl::flat_hash_map<uint64_t, int32_t> edges_;
-  std::vector<int32_t> ends_;  // by node: the token that ends there, -1: none
+  TokenTrie trie_;  // of places in tokens_
 };
 
 }  // namespace residual

@@ -5,8 +5,8 @@
 #include <limits>
 
 #include "models/text/prepare/decoder.h"
+#include "models/text/prepare/trie.h"
 #include "models/text/prepare/unicode.h"
-#include "models/text/words/trie.h"
 
 namespace residual {
 namespace {

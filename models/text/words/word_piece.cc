@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "models/text/prepare/trie.h"
 #include "models/text/prepare/unicode.h"
-#include "models/text/words/trie.h"
 
 namespace residual {
 namespace {

@@ -1,4 +1,4 @@
-#include "models/text/words/trie.h"
+#include "models/text/prepare/trie.h"
 
 #include <string>
 #include <utility>

@@ -1,7 +1,7 @@
 // Token ids by their bytes, for finding every token that a text begins with.
 
-#ifndef RESIDUAL_MODELS_TEXT_WORDS_TRIE_H_
-#define RESIDUAL_MODELS_TEXT_WORDS_TRIE_H_
+#ifndef RESIDUAL_MODELS_TEXT_PREPARE_TRIE_H_
+#define RESIDUAL_MODELS_TEXT_PREPARE_TRIE_H_
 
 #include <array>
 #include <cstdint>
@@ -45,4 +45,4 @@ class TokenTrie {
 
 }  // namespace residual
 
-#endif  // RESIDUAL_MODELS_TEXT_WORDS_TRIE_H_
+#endif  // RESIDUAL_MODELS_TEXT_PREPARE_TRIE_H_
