@@ -7,7 +7,8 @@
 
 #include "absl/container/inlined_vector.h"
 #include "ops/elementwise/elementwise_kernels.h"
-#include "ops/gemm/gemm_kernels.h"
+#include "ops/gemm/gemm_tiny.h"
+#include "ops/gemm/kernels/gemm_kernels.h"
 #include "ops/simd/convert.h"
 #include "tensor/base/check.h"
 #include "tensor/base/parallel.h"
@@ -23,6 +24,7 @@ using gemm_internal::Operand;
 using gemm_internal::PackArgs;
 using gemm_internal::Panels;
 using gemm_internal::Readers;
+using gemm_internal::RunTiny;
 using gemm_internal::TileArgs;
 
 // Of a part of k at most. Deep, so that sums are read and written seldom; a task's columns, 256 of
@@ -45,7 +47,6 @@ constexpr int64_t kStreamed = 2048, kStreamedForOne = 4096;
 constexpr double kLeastStreamed = 1 << 17;
 // Which way pays where.
 constexpr int64_t kMostFewRows = 16, kMostDotRows = 16, kLeastDotDepth = 64;
-constexpr double kTiny = 256;
 
 int64_t TasksWanted() { return NumThreads() == 1 ? 1 : kTasksOfThread * NumThreads(); }
 
@@ -482,71 +483,6 @@ void Product::Finish(Range m, Range n, const Sums& sums) const {
   }
 }
 
-float Value(float x) { return x; }
-double Value(double x) { return x; }
-float Value(BFloat16 x) { return x.ToFloat(); }
-float Value(Float16 x) { return x.ToFloat(); }
-
-// A few products, as the sum is written. T: of the operands, C: of the result.
-template <class T, class Sum, class C = T>
-void Tiny(const GemmArgs& g) {
-  const int64_t a_row = g.transpose_a ? 1 : g.K, a_k = g.transpose_a ? g.M : 1;
-  const int64_t b_column = g.transpose_b ? g.K : 1, b_k = g.transpose_b ? 1 : g.N;
-  const T *a = static_cast<const T*>(g.a), *b = static_cast<const T*>(g.b);
-  const Sum* bias = static_cast<const Sum*>(g.bias);
-  constexpr int64_t kPart = 64;
-  Sum sums[kPart];
-  for (int64_t r = 0; r < g.M; ++r) {
-    for (int64_t j0 = 0; j0 < g.N; j0 += kPart) {
-      const int64_t n = std::min(kPart, g.N - j0);
-      for (int64_t j = 0; j < n; ++j) {
-        Sum sum = bias != nullptr ? bias[j0 + j] : Sum{0};
-        for (int64_t k = 0; k < g.K; ++k) {
-          sum += Value(a[r * a_row + k * a_k]) * Value(b[(j0 + j) * b_column + k * b_k]);
-        }
-        sums[j] = sum;
-      }
-      const auto store = [&](void* to) {
-        for (int64_t j = 0; j < n; ++j) {
-          static_cast<C*>(to)[r * g.N + j0 + j] = FromDouble<C>(sums[j]);
-        }
-      };
-      if (g.pre != nullptr) store(g.pre);
-      if (g.activation != Activation::kNone) {
-        UnaryCpu(UnaryOpOf(g.activation), sums, sums, n);
-      }
-      store(g.c);
-    }
-  }
-}
-
-// Some products of bf16, of operands that may be f32.
-void TinyRounded(GemmArgs g) {
-  BFloat16 a[static_cast<int>(kTiny)], b[static_cast<int>(kTiny)];  // K = 0, or both have kTiny
-  if (g.f32_a && g.K > 0) {
-    Round(kBF16, static_cast<const float*>(g.a), a, g.M * g.K);
-    g.a = a;
-  }
-  if (g.f32_b && g.K > 0) {
-    Round(kBF16, static_cast<const float*>(g.b), b, g.K * g.N);
-    g.b = b;
-  }
-  return g.f32_c ? Tiny<BFloat16, float, float>(g) : Tiny<BFloat16, float>(g);
-}
-
-void RunTiny(const GemmArgs& g) {
-  switch (g.dtype) {
-    case DType::kF64:
-      return Tiny<double, double>(g);
-    case DType::kBF16:
-      return TinyRounded(g);
-    case DType::kF16:
-      return Tiny<Float16, float>(g);
-    default:
-      return Tiny<float, float>(g);
-  }
-}
-
 // The same product as c^T = op(b)^T op(a)^T.
 GemmArgs Transposed(const GemmArgs& g) {
   GemmArgs t = g;
@@ -568,8 +504,9 @@ Way WayOfMatrices(const GemmArgs& g) {
 }
 
 Way WayOf(const GemmArgs& g, const GemmKernels& kernels) {
+  RESIDUAL_CHECK(g.dtype == kBF16 || !(g.f32_a || g.f32_b || g.f32_c)) << Name(g.dtype);
   if (g.M == 0 || g.N == 0) return Way::kNothing;
-  if (static_cast<double>(g.M) * g.N * g.K <= kTiny) return Way::kTiny;
+  if (static_cast<double>(g.M) * g.N * g.K <= gemm_internal::kTiny) return Way::kTiny;
   const bool narrow = g.dtype == kBF16 || g.dtype == kF16;
   // A vector holds columns; where there are fewer than fill one, it holds rows.
   if (g.N <= kernels.row_stride / 2 && g.M > g.N && !narrow) return Way::kTransposed;
@@ -590,7 +527,6 @@ void Run(const GemmArgs& g, const GemmKernels& kernels, Way way) {
 }  // namespace
 
 void Gemm(const GemmArgs& g) {
-  RESIDUAL_CHECK(g.dtype == kBF16 || !(g.f32_a || g.f32_b || g.f32_c)) << Name(g.dtype);
   const GemmKernels& kernels = KernelsFor(g.dtype);
   const Way way = WayOf(g, kernels);
   if (way == Way::kNothing) return;
@@ -615,7 +551,6 @@ void GemmOfSameA(absl::Span<const GemmArgs> products) {
     RESIDUAL_CHECK(g.a == first.a && g.M == first.M && g.K == first.K && g.dtype == first.dtype &&
                    g.transpose_a == first.transpose_a && g.f32_a == first.f32_a)
         << "products of one a";
-    RESIDUAL_CHECK(g.dtype == kBF16 || !(g.f32_a || g.f32_b || g.f32_c)) << Name(g.dtype);
     if (WayOf(g, kernels) == Way::kBlocked) {
       blocked.emplace_back(g, kernels);
     } else {

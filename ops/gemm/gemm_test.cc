@@ -7,33 +7,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "ops/gemm/gemm_kernels.h"
 #include "tensor/base/parallel.h"
 #include "tensor/core/tensor.h"
 #include "tensor/testing/op_case.h"
 
 namespace residual {
 namespace {
-
-using gemm_internal::Panels;
-
-TEST(PanelsTest, CoverEveryRowOnce) {
-  for (int64_t total : {0, 1, 5, 6, 7, 12, 13, 97}) {
-    for (int64_t width : {1, 4, 6}) {
-      for (int64_t wide = 0; wide * (width + 1) <= total && wide < 3; ++wide) {
-        const Panels panels{total, width, wide};
-        int64_t next = 0;
-        for (int64_t p = 0; p < panels.Count(); ++p) {
-          EXPECT_EQ(panels.Begin(p), next);
-          EXPECT_GE(panels.Width(p), 1);
-          EXPECT_LE(panels.Width(p), p < wide ? width + 1 : width);
-          next += panels.Width(p);
-        }
-        EXPECT_EQ(next, total) << total << " rows, " << width << " wide, " << wide << " wider";
-      }
-    }
-  }
-}
 
 struct Sizes {
   int64_t M, N, K;

@@ -6,7 +6,7 @@
 // lies is bf16, or f32 that the processor rounds on the way: every reader is a template on which,
 // S.
 
-#include "ops/gemm/gemm_kernels.h"
+#include "ops/gemm/kernels/gemm_kernels.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 

@@ -1,8 +1,8 @@
 // Private: what a matrix product is made of. gemm.cc cuts a product into blocks and calls these
 // kernels on them; there is one set of kernels for each dtype and processor.
 
-#ifndef RESIDUAL_OPS_GEMM_GEMM_KERNELS_H_
-#define RESIDUAL_OPS_GEMM_GEMM_KERNELS_H_
+#ifndef RESIDUAL_OPS_GEMM_KERNELS_GEMM_KERNELS_H_
+#define RESIDUAL_OPS_GEMM_KERNELS_GEMM_KERNELS_H_
 
 #include <algorithm>
 #include <cstdint>
@@ -124,4 +124,4 @@ const GemmKernels& KernelsF16();
 }  // namespace gemm_internal
 }  // namespace residual
 
-#endif  // RESIDUAL_OPS_GEMM_GEMM_KERNELS_H_
+#endif  // RESIDUAL_OPS_GEMM_KERNELS_GEMM_KERNELS_H_

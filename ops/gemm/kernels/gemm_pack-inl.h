@@ -1,18 +1,18 @@
 // Copies operands to where tiles read them. Included once per Highway target.
 
-#if defined(RESIDUAL_OPS_GEMM_GEMM_PACK_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef RESIDUAL_OPS_GEMM_GEMM_PACK_INL_H_
-#undef RESIDUAL_OPS_GEMM_GEMM_PACK_INL_H_
+#if defined(RESIDUAL_OPS_GEMM_KERNELS_GEMM_PACK_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef RESIDUAL_OPS_GEMM_KERNELS_GEMM_PACK_INL_H_
+#undef RESIDUAL_OPS_GEMM_KERNELS_GEMM_PACK_INL_H_
 #else
-#define RESIDUAL_OPS_GEMM_GEMM_PACK_INL_H_
+#define RESIDUAL_OPS_GEMM_KERNELS_GEMM_PACK_INL_H_
 #endif
 
 #include <type_traits>
 
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
-#include "ops/gemm/gemm_kernels.h"
-#include "ops/gemm/gemm_tile-inl.h"
+#include "ops/gemm/kernels/gemm_kernels.h"
+#include "ops/gemm/kernels/gemm_tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace residual {
@@ -159,4 +159,4 @@ void Pack(const PackArgs& args) {
 }  // namespace residual
 HWY_AFTER_NAMESPACE();
 
-#endif  // RESIDUAL_OPS_GEMM_GEMM_PACK_INL_H_
+#endif  // RESIDUAL_OPS_GEMM_KERNELS_GEMM_PACK_INL_H_

@@ -1,16 +1,16 @@
 // All kernels of a dtype on the current Highway target.
 
-#if defined(RESIDUAL_OPS_GEMM_GEMM_KERNELS_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef RESIDUAL_OPS_GEMM_GEMM_KERNELS_INL_H_
-#undef RESIDUAL_OPS_GEMM_GEMM_KERNELS_INL_H_
+#if defined(RESIDUAL_OPS_GEMM_KERNELS_GEMM_KERNELS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef RESIDUAL_OPS_GEMM_KERNELS_GEMM_KERNELS_INL_H_
+#undef RESIDUAL_OPS_GEMM_KERNELS_GEMM_KERNELS_INL_H_
 #else
-#define RESIDUAL_OPS_GEMM_GEMM_KERNELS_INL_H_
+#define RESIDUAL_OPS_GEMM_KERNELS_GEMM_KERNELS_INL_H_
 #endif
 
 #include "hwy/highway.h"
-#include "ops/gemm/gemm_dot-inl.h"
-#include "ops/gemm/gemm_pack-inl.h"
-#include "ops/gemm/gemm_tile-inl.h"
+#include "ops/gemm/kernels/gemm_dot-inl.h"
+#include "ops/gemm/kernels/gemm_pack-inl.h"
+#include "ops/gemm/kernels/gemm_tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace residual {
@@ -41,4 +41,4 @@ const GemmKernels& KernelsOf(void (*tile)(const TileArgs&), Readers rounded = {}
 }  // namespace residual
 HWY_AFTER_NAMESPACE();
 
-#endif  // RESIDUAL_OPS_GEMM_GEMM_KERNELS_INL_H_
+#endif  // RESIDUAL_OPS_GEMM_KERNELS_GEMM_KERNELS_INL_H_

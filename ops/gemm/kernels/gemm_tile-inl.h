@@ -2,18 +2,18 @@
 // once per Highway target. T: float or double; S: what b holds where it is not packed, converted to
 // T as it is loaded.
 
-#if defined(RESIDUAL_OPS_GEMM_GEMM_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef RESIDUAL_OPS_GEMM_GEMM_TILE_INL_H_
-#undef RESIDUAL_OPS_GEMM_GEMM_TILE_INL_H_
+#if defined(RESIDUAL_OPS_GEMM_KERNELS_GEMM_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef RESIDUAL_OPS_GEMM_KERNELS_GEMM_TILE_INL_H_
+#undef RESIDUAL_OPS_GEMM_KERNELS_GEMM_TILE_INL_H_
 #else
-#define RESIDUAL_OPS_GEMM_GEMM_TILE_INL_H_
+#define RESIDUAL_OPS_GEMM_KERNELS_GEMM_TILE_INL_H_
 #endif
 
 #include <type_traits>
 
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
-#include "ops/gemm/gemm_kernels.h"
+#include "ops/gemm/kernels/gemm_kernels.h"
 #include "ops/simd/convert-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -172,4 +172,4 @@ void UnpackedTiles(const TileArgs& args) {
 }  // namespace residual
 HWY_AFTER_NAMESPACE();
 
-#endif  // RESIDUAL_OPS_GEMM_GEMM_TILE_INL_H_
+#endif  // RESIDUAL_OPS_GEMM_KERNELS_GEMM_TILE_INL_H_

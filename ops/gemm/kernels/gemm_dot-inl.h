@@ -1,16 +1,16 @@
 // Few rows against a `b` that lies with k together: dot products, which read b once, as it lies.
 // Included once per Highway target.
 
-#if defined(RESIDUAL_OPS_GEMM_GEMM_DOT_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef RESIDUAL_OPS_GEMM_GEMM_DOT_INL_H_
-#undef RESIDUAL_OPS_GEMM_GEMM_DOT_INL_H_
+#if defined(RESIDUAL_OPS_GEMM_KERNELS_GEMM_DOT_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef RESIDUAL_OPS_GEMM_KERNELS_GEMM_DOT_INL_H_
+#undef RESIDUAL_OPS_GEMM_KERNELS_GEMM_DOT_INL_H_
 #else
-#define RESIDUAL_OPS_GEMM_GEMM_DOT_INL_H_
+#define RESIDUAL_OPS_GEMM_KERNELS_GEMM_DOT_INL_H_
 #endif
 
 #include "hwy/highway.h"
-#include "ops/gemm/gemm_kernels.h"
-#include "ops/gemm/gemm_tile-inl.h"
+#include "ops/gemm/kernels/gemm_kernels.h"
+#include "ops/gemm/kernels/gemm_tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace residual {
@@ -152,4 +152,4 @@ void Dot(const DotArgs& args) {
 }  // namespace residual
 HWY_AFTER_NAMESPACE();
 
-#endif  // RESIDUAL_OPS_GEMM_GEMM_DOT_INL_H_
+#endif  // RESIDUAL_OPS_GEMM_KERNELS_GEMM_DOT_INL_H_

@@ -1,12 +1,12 @@
 // bf16 and f16: widened to f32 as they are packed or read. f32 in place of bf16 is rounded there.
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "ops/gemm/gemm_half_cpu.cc"
+#define HWY_TARGET_INCLUDE "ops/gemm/kernels/gemm_half_cpu.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target:
 #include "hwy/highway.h"
-#include "ops/gemm/gemm_kernels-inl.h"
-#include "ops/gemm/gemm_kernels.h"
+#include "ops/gemm/kernels/gemm_kernels-inl.h"
+#include "ops/gemm/kernels/gemm_kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace residual {

@@ -1,12 +1,12 @@
 // f32 and f64.
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "ops/gemm/gemm_float_cpu.cc"
+#define HWY_TARGET_INCLUDE "ops/gemm/kernels/gemm_float_cpu.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target:
 #include "hwy/highway.h"
-#include "ops/gemm/gemm_kernels-inl.h"
-#include "ops/gemm/gemm_kernels.h"
+#include "ops/gemm/kernels/gemm_kernels-inl.h"
+#include "ops/gemm/kernels/gemm_kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace residual {
