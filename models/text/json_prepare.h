@@ -19,7 +19,7 @@ absl::StatusOr<std::unique_ptr<Normalizer>> ReadNormalizer(const JsonField& fiel
 
 struct PreTokenizerParts {
   std::unique_ptr<PreTokenizer> pre_tokenizer;
-  bool byte_level = false;  // the vocabulary writes bytes as printable characters
+  bool byte_level = false;   // the vocabulary writes bytes as printable characters
   bool knows_start = false;  // the start of a text is cut otherwise than the rest
 };
 absl::StatusOr<PreTokenizerParts> ReadPreTokenizer(const JsonField& field);

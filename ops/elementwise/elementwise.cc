@@ -51,8 +51,6 @@ void InF32Parts(DType dtype, std::initializer_list<const void*> inputs, void* ou
   }
 }
 
-Tensor BinaryForward(BinaryOp op, const Tensor& a, const Tensor& b);
-
 Tensor UnaryBackward(UnaryOp op, const Tensor& x, const Tensor& dy) {
   Tensor dx = Tensor::Uninitialized(x.shape(), x.dtype(), x.device());
   if (x.device() == kCuda) {
@@ -120,8 +118,7 @@ Tensor Unary(const char* name, UnaryOp op, const Tensor& x) {
   if (Tape* tape = Tape::For({&x})) {  // dx = f'(x) dy, for exp y dy
     const bool is_exp = op == UnaryOp::kExp;
     tape->Record(name, {&x}, {&y}, [op, saved = is_exp ? y : x](auto dy, Needs) {
-      return TensorList{op == UnaryOp::kExp ? BinaryForward(BinaryOp::kMul, dy[0], saved)
-                                            : UnaryBackward(op, saved, dy[0])};
+      return TensorList{UnaryBackward(op, saved, dy[0])};
     });
   }
   return y;

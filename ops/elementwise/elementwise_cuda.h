@@ -12,7 +12,7 @@
 namespace residual {
 
 void UnaryCuda(UnaryOp op, DType dtype, const void* x, void* y, int64_t n);
-// dx = f'(x) dy
+// dx = f'(x) dy; for exp, of y = f(x) in place of x: y dy
 void UnaryBackwardCuda(UnaryOp op, DType dtype, const void* x, const void* dy, void* dx, int64_t n);
 
 // y[i] = a[i] op b[i % width]

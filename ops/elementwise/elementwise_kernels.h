@@ -30,7 +30,7 @@ enum class BinaryOp { kAdd, kSub, kMul, kDiv };
 // `stream`: the output is written past the caches where it is aligned to a vector.
 void UnaryCpu(UnaryOp op, const float* x, float* y, int64_t n, bool stream = false);
 void UnaryCpu(UnaryOp op, const double* x, double* y, int64_t n);
-// dx = f'(x) dy
+// dx = f'(x) dy; for exp, of y = f(x) in place of x: y dy
 void UnaryBackwardCpu(UnaryOp op, const float* x, const float* dy, float* dx, int64_t n,
                       bool stream = false);
 
