@@ -104,8 +104,9 @@ class TorchTraining:
 
     def __init__(self, config, weights, tokens, lr, weight_decay, compiled=False, autocast=False):
         model = Model(config, weights)
-        decayed = [p for p in model.parameters() if p.dim() >= 2]
-        others = [p for p in model.parameters() if p.dim() < 2]
+        # As ours: matrices and the embedding; not biases, gains and the table of positions.
+        decayed = [p for n, p in model.named_parameters() if p.dim() >= 2 and n != "positions"]
+        others = [p for n, p in model.named_parameters() if p.dim() < 2 or n == "positions"]
         groups = [
             {"params": decayed, "weight_decay": weight_decay},
             {"params": others, "weight_decay": 0.0},
