@@ -9,6 +9,7 @@
 #include "hwy/cache_control.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
+#include "ops/simd/activation-inl.h"
 #include "ops/simd/reduce-inl.h"
 #include "ops/simd/stream-inl.h"
 #include "ops/simd/vec_math-inl.h"
@@ -194,17 +195,6 @@ void GeluSlopeOfAll(const float* x, const float* dy, float* dx, int64_t n, bool 
 
 #endif
 
-HWY_INLINE V SiluSlope(D d, V x) {
-  const V one = hn::Set(d, 1.0f), s = VecSigmoid(d, x);
-  return hn::Mul(s, hn::MulAdd(x, hn::Sub(one, s), one));
-}
-
-HWY_INLINE V SoftplusOf(D d, V x) {  // max(x, 0) + log1p(e^-|x|)
-  const V tail = hn::Log1p(d, VecExp(d, hn::Neg(hn::Abs(x))));
-  const V y = hn::Add(hn::IfThenElseZero(hn::Gt(x, hn::Zero(d)), x), tail);
-  return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Gt(x, hn::Set(d, 20.0f)), x, y));
-}
-
 void UnaryImpl(UnaryOp op, const float* x, float* y, int64_t n, bool stream) {
   switch (op) {
     case UnaryOp::kExp:
@@ -236,7 +226,7 @@ void UnaryImpl(UnaryOp op, const float* x, float* y, int64_t n, bool stream) {
     case UnaryOp::kTanh:
       return Map1(x, y, n, stream, [](D d, V v) HWY_ATTR { return VecTanh(d, v); });
     case UnaryOp::kSoftplus:
-      return Map1(x, y, n, stream, [](D d, V v) HWY_ATTR { return SoftplusOf(d, v); });
+      return Map1(x, y, n, stream, [](D d, V v) HWY_ATTR { return VecSoftplus(d, v); });
   }
 }
 
@@ -264,7 +254,7 @@ void UnaryBackwardImpl(UnaryOp op, const float* x, const float* dy, float* dx, i
       return GeluSlopeOfAll(x, dy, dx, n, stream, true);
     case UnaryOp::kSilu:
       return Map2(x, dy, dx, n, stream,
-                  [](D d, V v, V g) HWY_ATTR { return hn::Mul(g, SiluSlope(d, v)); });
+                  [](D d, V v, V g) HWY_ATTR { return hn::Mul(g, VecSiluSlope(d, v)); });
     case UnaryOp::kSigmoid:
       return Map2(x, dy, dx, n, stream, [](D d, V v, V g) HWY_ATTR {
         const V s = VecSigmoid(d, v);
