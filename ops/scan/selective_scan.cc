@@ -37,12 +37,11 @@ void Check(const SelectiveScanInputs& in) {
     const bool varying = (x->rank() == 3 || x->rank() == 4) && x->dim(0) == u.dim(0) &&
                          x->dim(1) == u.dim(1) && x->dim(-1) == A.dim(1);
     RESIDUAL_CHECK_OP(kName, constant || varying, *x, A, u);
-    RESIDUAL_CHECK_OP(
-        kName, x->rank() != 4 || (x->dim(2) > 0 && u.dim(2) % x->dim(2) == 0), *x, u);
+    RESIDUAL_CHECK_OP(kName, x->rank() != 4 || (x->dim(2) > 0 && u.dim(2) % x->dim(2) == 0), *x, u);
     RESIDUAL_CHECK_OP(kName, x->dtype() == u.dtype() || x->dtype() == exact, *x, u);
   }
-  RESIDUAL_CHECK_OP(kName, in.B.rank() != 4 || in.C.rank() != 4 || in.B.dim(2) == in.C.dim(2),
-                    in.B, in.C);
+  RESIDUAL_CHECK_OP(kName, in.B.rank() != 4 || in.C.rank() != 4 || in.B.dim(2) == in.C.dim(2), in.B,
+                    in.C);
   RESIDUAL_CHECK_OP(
       kName, !in.z.defined() || (in.z.shape() == u.shape() && in.z.dtype() == u.dtype()), in.z, u);
   for (const Tensor* x : {&in.D, &in.delta_bias}) {
@@ -51,10 +50,10 @@ void Check(const SelectiveScanInputs& in) {
         *x, u);
   }
   const Tensor& h = in.initial_state;
-  RESIDUAL_CHECK_OP(kName,
-                    !h.defined() || (h.shape() == Shape({u.dim(0), u.dim(2), A.dim(1)}) &&
-                                     h.dtype() == exact),
-                    h, u, A);
+  RESIDUAL_CHECK_OP(
+      kName,
+      !h.defined() || (h.shape() == Shape({u.dim(0), u.dim(2), A.dim(1)}) && h.dtype() == exact), h,
+      u, A);
   RESIDUAL_CHECK_OP(kName,
                     !in.segments.defined() || (in.segments.dtype() == kI64 &&
                                                in.segments.shape() == Shape({u.dim(0), u.dim(1)})),
@@ -224,8 +223,8 @@ SelectiveScanResult SelectiveScan(const SelectiveScanInputs& in) {
   const std::vector<unsigned char> restart = Restarts(in.segments);
   SelectiveScanResult out{Tensor::Uninitialized(in.u.shape(), in.u.dtype()),
                           Tensor::Uninitialized({batch, dim, state}, in.A.dtype())};
-  Tape* tape = Tape::For({&in.u, &in.delta, &in.A, &in.B, &in.C, &in.D, &in.z, &in.delta_bias,
-                          &in.initial_state});
+  Tape* tape = Tape::For(
+      {&in.u, &in.delta, &in.A, &in.B, &in.C, &in.D, &in.z, &in.delta_bias, &in.initial_state});
   Tensor saved;
   if (in.u.dtype() == kF64) {
     scan_internal::ForwardF64(in, restart, out);
@@ -235,14 +234,13 @@ SelectiveScanResult SelectiveScan(const SelectiveScanInputs& in) {
     Scan(in, restart).Forward(out, tape != nullptr ? &saved : nullptr);
   }
   if (tape != nullptr) {
-    tape->Record(kName,
-                 {&in.u, &in.delta, &in.A, &in.B, &in.C, &in.D, &in.z, &in.delta_bias,
-                  &in.initial_state},
-                 {&out.y, &out.last_state}, [in, restart, saved](auto dy, Needs) {
-                   return in.u.dtype() == kF64
-                              ? scan_internal::BackwardF64(in, restart, dy[0], dy[1])
-                              : Scan(in, restart).Backward(saved, dy[0], dy[1]);
-                 });
+    tape->Record(
+        kName,
+        {&in.u, &in.delta, &in.A, &in.B, &in.C, &in.D, &in.z, &in.delta_bias, &in.initial_state},
+        {&out.y, &out.last_state}, [in, restart, saved](auto dy, Needs) {
+          return in.u.dtype() == kF64 ? scan_internal::BackwardF64(in, restart, dy[0], dy[1])
+                                      : Scan(in, restart).Backward(saved, dy[0], dy[1]);
+        });
   }
   return out;
 }

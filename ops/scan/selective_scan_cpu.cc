@@ -8,6 +8,7 @@
 #include "hwy/foreach_target.h"
 // After foreach_target.h:
 #include "hwy/aligned_allocator.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "ops/simd/activation-inl.h"
 #include "ops/simd/convert-inl.h"
@@ -153,22 +154,37 @@ HWY_INLINE V AdvanceAs(bool decays, bool varying, D d, V delta, V du, const floa
                 : Advance<false, true, kKeep>(d, delta, du, A, B, C, state, from, to, factors);
 }
 
-// What is the same for all positions of a block.
+// What is the same for all positions of a block: [state][lanes], B and C if they are constant.
 struct BlockConstants {
-  float *A, *B, *C;  // [state][lanes]; B and C if they are constant
-  V D, delta_bias;
+  float *A, *B, *C;
 };
+
+// One number for each channel; zeros where there is none.
+HWY_INLINE V LoadChannels(D d, const float* x, Block block) {
+  return x != nullptr ? LoadBlock(d, x, block) : hn::Zero(d);
+}
 
 // The inputs of one position, by channel.
 template <class T>
 struct Position {
-  V u, delta, raw_delta;  // before the softplus
-  Position(D d, const ScanArgs& args, int64_t at, Block block, V bias) {
+  V u, delta;
+  HWY_INLINE Position(D d, const ScanArgs& args, int64_t at, Block block) {
     u = LoadBlock(d, static_cast<const T*>(args.u) + at * args.dim, block);
-    raw_delta = hn::Add(LoadBlock(d, args.delta + at * args.dim, block), bias);
-    delta = args.softplus ? VecSoftplus(d, raw_delta) : raw_delta;
+    const V raw = hn::Add(LoadBlock(d, args.delta + at * args.dim, block),
+                          LoadChannels(d, args.delta_bias, block));
+    delta = args.softplus ? VecSoftplus(d, raw) : raw;
   }
 };
+
+// Asks for what later positions read: their rows lie on other pages, where the processor does not
+// look by itself.
+template <class T>
+HWY_INLINE void FetchAhead(const ScanArgs& args, int64_t at, Block block) {
+  const int64_t ahead = (at + 4) * args.dim + block.first;
+  hwy::Prefetch(static_cast<const T*>(args.u) + ahead);
+  hwy::Prefetch(args.delta + ahead);
+  if (args.z != nullptr) hwy::Prefetch(static_cast<const T*>(args.z) + ahead);
+}
 
 Coefficients CoefficientsAt(const float* all, bool constant, const float* of_block,
                             const ScanArgs& args, int64_t at, int64_t group) {
@@ -176,55 +192,67 @@ Coefficients CoefficientsAt(const float* all, bool constant, const float* of_blo
   return {all + (at * args.groups + group) * args.state, nullptr};
 }
 
-void ReadConstants(D d, const ScanArgs& args, Block block, BlockConstants& k) {
+void ReadConstants(const ScanArgs& args, Block block, const BlockConstants& k) {
   GatherBlock(args.A, block, args.state, k.A);
   if (args.constant_B) GatherBlock(args.B, block, args.state, k.B);
   if (args.constant_C) GatherBlock(args.C, block, args.state, k.C);
-  k.D = args.D != nullptr ? LoadBlock(d, args.D, block) : hn::Zero(d);
-  k.delta_bias = args.delta_bias != nullptr ? LoadBlock(d, args.delta_bias, block) : hn::Zero(d);
 }
 
+// All blocks of a task take a step together. [2048, 1536] with 16 states takes two threads 9.2 ms;
+// without fetching ahead 14.5; block after block, which reads 64 bytes of a row at a time, 10.0.
 template <class T>
 void Forward(const ScanArgs& args, const ScanOutputs& out, int64_t row, int64_t begin,
              int64_t end) {
   const D d;
   const int64_t lanes = Lanes(), state = args.state, vectors = state * lanes;
-  const int64_t group = begin / (args.dim / args.groups);
+  const int64_t blocks = (end - begin + lanes - 1) / lanes;
+  const int64_t group = begin / (args.dim / args.groups), states = row * args.dim * state;
   const int64_t chunks = (args.length + kChunk - 1) / kChunk;
-  const auto scratch = hwy::AllocateAligned<float>(4 * vectors + lanes);  // never none
-  BlockConstants k;
-  float* h = scratch.get();
-  k.A = h + vectors;
-  k.B = k.A + vectors;
-  k.C = k.B + vectors;
+  const auto scratch = hwy::AllocateAligned<float>(blocks * (4 * vectors + lanes));  // never none
+  float* const all_h = scratch.get() + 3 * blocks * vectors;
+  const auto block_of = [&](int64_t b) {
+    return Block{begin + b * lanes, std::min(lanes, end - begin - b * lanes)};
+  };
+  const auto constants_of = [&](int64_t b) {
+    float* const first = scratch.get() + 3 * b * vectors;
+    return BlockConstants{first, first + vectors, first + 2 * vectors};
+  };
+  for (int64_t b = 0; b < blocks; ++b) {
+    ReadConstants(args, block_of(b), constants_of(b));
+    GatherBlock(args.initial_state ? args.initial_state + states : nullptr, block_of(b), state,
+                all_h + b * vectors);
+  }
   const bool decays = Decays(args, begin, end), varying = !args.constant_B && !args.constant_C;
-  for (int64_t first = begin; first < end; first += lanes) {
-    const Block block{first, std::min(lanes, end - first)};
-    ReadConstants(d, args, block, k);
-    const int64_t states = row * args.dim * state;
-    GatherBlock(args.initial_state ? args.initial_state + states : nullptr, block, state, h);
-    for (int64_t t = 0; t < args.length; ++t) {
-      const int64_t at = row * args.length + t;
-      if (out.saved != nullptr && t % kChunk == 0) {
+  for (int64_t t = 0; t < args.length; ++t) {
+    const int64_t at = row * args.length + t;
+    const bool saves = out.saved != nullptr && t % kChunk == 0;
+    const bool restart = args.restart != nullptr && args.restart[at];
+    for (int64_t b = 0; b < blocks; ++b) {
+      const Block block = block_of(b);
+      const BlockConstants k = constants_of(b);
+      float* h = all_h + b * vectors;
+      if (saves) {
         float* saved = out.saved + (row * chunks + t / kChunk) * state * args.dim;
         for (int64_t n = 0; n < state; ++n)
           StoreBlock(d, hn::Load(d, h + n * lanes), saved + n * args.dim, block);
       }
-      if (args.restart != nullptr && args.restart[at]) std::fill_n(h, vectors, 0.0f);
-      const Position<T> p(d, args, at, block, k.delta_bias);
+      if (restart) std::fill_n(h, vectors, 0.0f);
+      FetchAhead<T>(args, at, block);
+      const Position<T> p(d, args, at, block);
       V y = AdvanceAs<false>(decays, varying, d, p.delta, hn::Mul(p.delta, p.u), k.A,
                              CoefficientsAt(args.B, args.constant_B, k.B, args, at, group),
                              CoefficientsAt(args.C, args.constant_C, k.C, args, at, group), state,
                              h, h, nullptr);
-      y = hn::MulAdd(k.D, p.u, y);
+      y = hn::MulAdd(LoadChannels(d, args.D, block), p.u, y);
       if (args.z != nullptr) {
         const V z = LoadBlock(d, static_cast<const T*>(args.z) + at * args.dim, block);
         y = hn::Mul(y, VecSilu(d, z));
       }
       StoreBlock(d, y, static_cast<T*>(out.y) + at * args.dim, block);
     }
-    ScatterBlock(h, block, state, out.last_state + states);
   }
+  for (int64_t b = 0; b < blocks; ++b)
+    ScatterBlock(all_h + b * vectors, block_of(b), state, out.last_state + states);
 }
 
 // Sums of the backward pass that one block adds to: [state][lanes] each.
@@ -312,7 +340,7 @@ class Back {
     for (int64_t chunk = (args_.length + kChunk - 1) / kChunk - 1; chunk >= 0; --chunk) {
       const int64_t first = chunk * kChunk, count = std::min(kChunk, args_.length - first);
       for (int64_t b = 0; b < blocks_; ++b) {
-        ReadConstants(D(), args_, BlockOf(b), k_);
+        ReadConstants(args_, BlockOf(b), k_);
         Recompute(BlockOf(b), chunk, first, count);
         Reverse(b, first, count);
       }
@@ -347,18 +375,19 @@ class Back {
   void Recompute(Block block, int64_t chunk, int64_t first, int64_t count) {
     const D d;
     const int64_t lanes = Lanes(), chunks = (args_.length + kChunk - 1) / kChunk;
+    const V D_of_block = LoadChannels(d, args_.D, block);
     const float* saved = g_.saved + (row_ * chunks + chunk) * args_.state * args_.dim;
     for (int64_t n = 0; n < args_.state; ++n)
       hn::Store(LoadBlock(d, saved + n * args_.dim, block), d, h_ + n * lanes);
     for (int64_t t = 0; t < count; ++t) {
       const int64_t at = row_ * args_.length + first + t;
       const bool restart = args_.restart != nullptr && args_.restart[at];
-      const Position<T> p(d, args_, at, block, k_.delta_bias);
+      const Position<T> p(d, args_, at, block);
       float *h = h_ + t * vectors_, *factors = factors_ + t * vectors_;
       const V y = AdvanceAs<true>(decays_, varying_, d, p.delta, hn::Mul(p.delta, p.u), k_.A, B(at),
                                   C(at), args_.state, restart ? zeros_ : h, h + vectors_, factors);
       if (restart) std::fill_n(factors, vectors_, 0.0f);  // nothing goes back past here
-      hn::Store(hn::MulAdd(k_.D, p.u, y), d, y_ + t * lanes);
+      hn::Store(hn::MulAdd(D_of_block, p.u, y), d, y_ + t * lanes);
       hn::Store(p.u, d, u_ + t * lanes);
       hn::Store(p.delta, d, delta_ + t * lanes);
     }
@@ -368,6 +397,7 @@ class Back {
     const D d;
     const Block block = BlockOf(b);
     const int64_t lanes = Lanes();
+    const V D_of_block = LoadChannels(d, args_.D, block);
     V dD = hn::Load(d, dD_ + b * lanes), dbias = hn::Load(d, dbias_ + b * lanes);
     BlockSums sums{carry_ + b * vectors_, dA_ + b * vectors_, dB_ + b * vectors_,
                    dC_ + b * vectors_};
@@ -392,11 +422,12 @@ class Back {
         Retreat<false>(d, delta, hn::Mul(delta, u), dy, k_.A, B(at), C(at), args_.state, factors,
                        before, before + vectors_, sums, for_delta, for_du);
       }
-      StoreBlock(d, hn::MulAdd(k_.D, dy, hn::Mul(delta, for_du)), static_cast<T*>(g_.du) + in_row,
-                 block);
+      StoreBlock(d, hn::MulAdd(D_of_block, dy, hn::Mul(delta, for_du)),
+                 static_cast<T*>(g_.du) + in_row, block);
       V ddelta = hn::MulAdd(u, for_du, for_delta);
       if (args_.softplus) {
-        const V raw = hn::Add(LoadBlock(d, args_.delta + in_row, block), k_.delta_bias);
+        const V raw = hn::Add(LoadBlock(d, args_.delta + in_row, block),
+                              LoadChannels(d, args_.delta_bias, block));
         ddelta = hn::Mul(ddelta, VecSigmoid(d, raw));
       }
       StoreBlock(d, ddelta, g_.ddelta + in_row, block);
@@ -422,10 +453,10 @@ class Back {
   const bool decays_, varying_;
   hwy::AlignedFreeUniquePtr<float[]> scratch_;
   BlockConstants k_;
-  float *h_, *factors_, *zeros_;     // of a chunk: [kChunk + 1], [kChunk] times [state][lanes]
-  float *y_, *u_, *delta_;           // of a chunk: [lanes] each position
-  float *carry_, *dA_, *dB_, *dC_;   // see BlockSums
-  float *dD_, *dbias_;               // [blocks][lanes]
+  float *h_, *factors_, *zeros_;    // of a chunk: [kChunk + 1], [kChunk] times [state][lanes]
+  float *y_, *u_, *delta_;          // of a chunk: [lanes] each position
+  float *carry_, *dA_, *dB_, *dC_;  // see BlockSums
+  float *dD_, *dbias_;              // [blocks][lanes]
 };
 
 template <class T>

@@ -41,12 +41,8 @@ class Channel {
   }
   double Delta(int64_t t) const { return in_.softplus ? Softplus(RawDelta(t)) : RawDelta(t); }
   double A(int64_t n) const { return in_.A.data<double>()[c_ * state_ + n]; }
-  double B(int64_t t, int64_t n) const {
-    return in_.B.data<double>()[CoefficientAt(in_.B, t, n)];
-  }
-  double C(int64_t t, int64_t n) const {
-    return in_.C.data<double>()[CoefficientAt(in_.C, t, n)];
-  }
+  double B(int64_t t, int64_t n) const { return in_.B.data<double>()[CoefficientAt(in_.B, t, n)]; }
+  double C(int64_t t, int64_t n) const { return in_.C.data<double>()[CoefficientAt(in_.C, t, n)]; }
   double D() const { return in_.D.defined() ? in_.D.data<double>()[c_] : 0; }
   double U(int64_t t) const { return in_.u.data<double>()[At(t)]; }
   double Initial(int64_t n) const {
@@ -99,8 +95,8 @@ TensorList BackwardF64(const SelectiveScanInputs& in, const std::vector<unsigned
                        const Tensor& dy, const Tensor& dlast) {
   const int64_t batch = in.u.dim(0), length = in.u.dim(1), dim = in.u.dim(2), state = in.A.dim(1);
   TensorList grads;
-  for (const Tensor* x : {&in.u, &in.delta, &in.A, &in.B, &in.C, &in.D, &in.z, &in.delta_bias,
-                          &in.initial_state}) {
+  for (const Tensor* x :
+       {&in.u, &in.delta, &in.A, &in.B, &in.C, &in.D, &in.z, &in.delta_bias, &in.initial_state}) {
     grads.push_back(x->defined() ? Tensor::Zeros(x->shape(), kF64) : Tensor());
   }
   double *du = MutableOrNull(grads[0]), *ddelta = MutableOrNull(grads[1]),

@@ -39,18 +39,18 @@ struct ScanOutputs {
 // Gradients of everything. Sums over channels are left in parts, one for each task of channels, and
 // sums over the batch in rows, for the caller to add up in order.
 struct ScanGradients {
-  const void* dy;           // [batch, length, dim], as u; null: zeros
-  const float* dlast;       // [batch, dim, state]; null: zeros
-  const float* saved;       // of the forward pass
-  void* du;                 // [batch, length, dim], as u
-  void* dz;                 // the same; null without z
-  float* ddelta;            // [batch, length, dim]
-  float* dA;                // [batch, dim, state]
-  float* dB;                // [batch, tasks, length, state], or constant: [batch, dim, state]
-  float* dC;                // the same
-  float* dD;                // [batch, dim]
-  float* ddelta_bias;       // [batch, dim]
-  float* dinitial;          // [batch, dim, state]
+  const void* dy;      // [batch, length, dim], as u; null: zeros
+  const float* dlast;  // [batch, dim, state]; null: zeros
+  const float* saved;  // of the forward pass
+  void* du;            // [batch, length, dim], as u
+  void* dz;            // the same; null without z
+  float* ddelta;       // [batch, length, dim]
+  float* dA;           // [batch, dim, state]
+  float* dB;           // [batch, tasks, length, state], or constant: [batch, dim, state]
+  float* dC;           // the same
+  float* dD;           // [batch, dim]
+  float* ddelta_bias;  // [batch, dim]
+  float* dinitial;     // [batch, dim, state]
 };
 
 // Channels [begin, end) of one row of the batch, all of one group. `task`: its number in the row.
