@@ -111,10 +111,13 @@ void PackTile(const BackwardArgs<float>& args, const Tile& tile, bool rows, Back
   // delta; dq's place holds z^T for the moment.
   PackTransposed(tile.rows, p.d_head, 1, args.z + at, stride, width, m.dq);
   for (int64_t v = 0; v < width; v += lanes) {
-    V sum = hn::Zero(d);
-    for (int64_t i = 0; i < p.d_head; ++i) {
-      sum = hn::MulAdd(hn::Load(d, m.dz + i * width + v), hn::Load(d, m.dq + i * width + v), sum);
-    }
+    const V sum = Fold(
+        p.d_head, 1, hn::Zero(d),
+        [&](int64_t i) HWY_ATTR {
+          return hn::Mul(hn::Load(d, m.dz + i * width + v), hn::Load(d, m.dq + i * width + v));
+        },
+        [&](int64_t, int64_t) HWY_ATTR { return hn::Zero(d); },
+        [](V a, V b) HWY_ATTR { return hn::Add(a, b); });
     hn::Store(sum, d, m.delta + v);
   }
   std::fill_n(m.dq, p.d_head * width, 0.0f);
@@ -126,11 +129,11 @@ void ScoreGradients(const Problem& p, const Tile& tile, const Segment& s, const 
                     const KeyRows& v, BackwardScratch& m) {
   const D d;
   const int64_t lanes = Lanes(), width = tile.width, n = s.end - s.begin, at = s.first * lanes;
-  Product<Kind::kSingle, false, Start::kZero>(n, s.vectors(), p.d_head, k.data, k.stride, m.q + at,
-                                              width, nullptr, m.scores + at, width);
+  Product<Kind::kSingle, false, Onto::kNothing>(n, s.vectors(), p.d_head, k.data, k.stride,
+                                                m.q + at, width, nullptr, m.scores + at, width);
   if (s.masked) MaskScores(p, tile, s, BiasOf(p, tile, s, m.bias), m.scores);
-  Product<Kind::kSingle, false, Start::kZero>(n, s.vectors(), p.d_head, v.data, v.stride, m.dz + at,
-                                              width, nullptr, m.dscores + at, width);
+  Product<Kind::kSingle, false, Onto::kNothing>(n, s.vectors(), p.d_head, v.data, v.stride,
+                                                m.dz + at, width, nullptr, m.dscores + at, width);
   for (int64_t u = at; u < s.last * lanes; u += lanes) {
     const V most = hn::Load(d, m.row_max + u), scale = hn::Load(d, m.row_scale + u);
     const V delta = hn::Load(d, m.delta + u);
@@ -155,20 +158,20 @@ void BackwardTile(const BackwardArgs<float>& args, const Tile& tile, int64_t beg
     const KeyRows k = RowsOf(p, args.k, tile, s, m.k), v = RowsOf(p, args.v, tile, s, m.v);
     ScoreGradients(p, tile, s, k, v, m);
     if (dq != nullptr) {
-      Product<Kind::kSingle, true, Start::kAdd>(p.d_head, s.vectors(), n, k.data, k.stride,
-                                                m.dscores + at, width, nullptr, m.dq + at, width);
+      Product<Kind::kSingle, true, Onto::kSum>(p.d_head, s.vectors(), n, k.data, k.stride,
+                                               m.dscores + at, width, nullptr, m.dq + at, width);
     }
     const int64_t queries = std::min(tile.rows, s.last * lanes) - at;
     const int64_t to = (s.begin - begin) * m.depth;
     if (dk != nullptr) {
-      Product<Kind::kSingle, false, Start::kAdd>(n, m.depth / lanes, queries, m.dscores + at, width,
-                                                 m.q_rows + at * m.depth, m.depth, nullptr, dk + to,
-                                                 m.depth);
+      Product<Kind::kSingle, false, Onto::kSum>(n, m.depth / lanes, queries, m.dscores + at, width,
+                                                m.q_rows + at * m.depth, m.depth, nullptr, dk + to,
+                                                m.depth);
     }
     if (dv != nullptr) {
-      Product<Kind::kSingle, false, Start::kAdd>(n, m.depth / lanes, queries, m.scores + at, width,
-                                                 m.dz_rows + at * m.depth, m.depth, nullptr,
-                                                 dv + to, m.depth);
+      Product<Kind::kSingle, false, Onto::kSum>(n, m.depth / lanes, queries, m.scores + at, width,
+                                                m.dz_rows + at * m.depth, m.depth, nullptr, dv + to,
+                                                m.depth);
     }
   });
   if (dq != nullptr) {
@@ -374,12 +377,12 @@ void PairBackwardTile(const BackwardArgs<BFloat16>& args, const float* keys, con
   ForSegments(p, tile, begin, end, [&](const Segment& s) HWY_ATTR {
     const int64_t n = s.end - s.begin, at = s.first * lanes;
     const int64_t row = p.KeyRow(tile.b, s.begin, g);
-    Product<Kind::kPair, false, Start::kZero>(n, s.vectors(), p.d_head / 2, args.k + row,
-                                              key_stride, m.q + at, width, nullptr, m.scores + at,
-                                              width);
-    Product<Kind::kPair, false, Start::kZero>(n, s.vectors(), p.d_head / 2, args.v + row,
-                                              key_stride, m.dz + at, width, nullptr, m.dscores + at,
-                                              width);
+    Product<Kind::kPair, false, Onto::kNothing>(n, s.vectors(), p.d_head / 2, args.k + row,
+                                                key_stride, m.q + at, width, nullptr, m.scores + at,
+                                                width);
+    Product<Kind::kPair, false, Onto::kNothing>(n, s.vectors(), p.d_head / 2, args.v + row,
+                                                key_stride, m.dz + at, width, nullptr,
+                                                m.dscores + at, width);
     if (s.masked) {
       for (int64_t i = at; i < n * width; i += lanes) {
         hn::Store(hn::Mul(hn::Set(d, scale), hn::Load(d, m.scores + i)), d, m.scores + i);
@@ -389,20 +392,19 @@ void PairBackwardTile(const BackwardArgs<BFloat16>& args, const float* keys, con
     RoundedGradients(p, tile, s, s.masked ? 1 : scale, m);
     if (dq != nullptr) {
       const int64_t pair = s.begin / 2, pairs = (s.end + 1) / 2 - pair;
-      Product<Kind::kPair, true, Start::kAdd>(p.d_head, s.vectors(), pairs, keys + pair * p.d_head,
-                                              p.d_head, m.gradient_pairs + at, width, nullptr,
-                                              m.dq + at, width);
+      Product<Kind::kPair, true, Onto::kSum>(p.d_head, s.vectors(), pairs, keys + pair * p.d_head,
+                                             p.d_head, m.gradient_pairs + at, width, nullptr,
+                                             m.dq + at, width);
     }
     const int64_t pairs = (std::min(tile.rows, s.last * lanes) - at + 1) / 2;
     const int64_t to = (s.begin - begin) * m.depth, from = at / 2 * m.depth;
     if (dk != nullptr) {
-      Product<Kind::kPair, false, Start::kAdd>(n, m.depth / lanes, pairs, m.gradients + at, width,
-                                               m.q_rows + from, m.depth, nullptr, dk + to, m.depth);
+      Product<Kind::kPair, false, Onto::kSum>(n, m.depth / lanes, pairs, m.gradients + at, width,
+                                              m.q_rows + from, m.depth, nullptr, dk + to, m.depth);
     }
     if (dv != nullptr) {
-      Product<Kind::kPair, false, Start::kAdd>(n, m.depth / lanes, pairs, m.weights + at, width,
-                                               m.dz_rows + from, m.depth, nullptr, dv + to,
-                                               m.depth);
+      Product<Kind::kPair, false, Onto::kSum>(n, m.depth / lanes, pairs, m.weights + at, width,
+                                              m.dz_rows + from, m.depth, nullptr, dv + to, m.depth);
     }
   });
   if (dq != nullptr) {

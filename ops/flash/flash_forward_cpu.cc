@@ -89,14 +89,14 @@ void ForwardTile(const ForwardArgs<float>& args, const Tile& tile, ForwardScratc
   ForSegments(p, tile, 0, p.key, [&](const Segment& s) HWY_ATTR {
     const int64_t at = s.first * lanes;
     const KeyRows k = RowsOf(p, args.k, tile, s, m.k), v = RowsOf(p, args.v, tile, s, m.v);
-    Product<Kind::kSingle, false, Start::kZero>(s.end - s.begin, s.vectors(), p.d_head, k.data,
-                                                k.stride, m.q + at, width, nullptr, m.scores + at,
-                                                width);
+    Product<Kind::kSingle, false, Onto::kNothing>(s.end - s.begin, s.vectors(), p.d_head, k.data,
+                                                  k.stride, m.q + at, width, nullptr, m.scores + at,
+                                                  width);
     if (s.masked) MaskScores(p, tile, s, BiasOf(p, tile, s, m.bias), m.scores);
     Exponentials(tile, s, m);
-    Product<Kind::kSingle, true, Start::kScale>(p.d_head, s.vectors(), s.end - s.begin, v.data,
-                                                v.stride, m.scores + at, width, m.factor + at,
-                                                m.z + at, width);
+    Product<Kind::kSingle, true, Onto::kScaledSum>(p.d_head, s.vectors(), s.end - s.begin, v.data,
+                                                   v.stride, m.scores + at, width, m.factor + at,
+                                                   m.z + at, width);
   });
   FinishTile(p, tile, m.largest, m.sum, m.z);
   Transpose(p.d_head, tile.rows, 1, m.z, width, args.z + p.QueryRow(tile.b, tile.begin, tile.h),

@@ -118,7 +118,7 @@ void PairTile(const ForwardArgs<BFloat16>& args, const float* values, const Tile
   std::fill_n(m.z, p.d_head * width, 0.0f);
   ForSegments(p, tile, 0, p.key, [&](const Segment& s) HWY_ATTR {
     const int64_t at = s.first * lanes, n = s.end - s.begin;
-    Product<Kind::kPair, false, Start::kZero>(
+    Product<Kind::kPair, false, Onto::kNothing>(
         n, s.vectors(), p.d_head / 2, args.k + p.KeyRow(tile.b, s.begin, g),
         p.n_kv_heads * p.d_head, m.q + at, width, nullptr, m.scores + at, width);
     if (s.masked) {
@@ -129,9 +129,9 @@ void PairTile(const ForwardArgs<BFloat16>& args, const float* values, const Tile
     }
     PairExponentials(tile, s, s.masked ? 1 : scale, m);
     const int64_t pair = s.begin / 2, pairs = (s.end + 1) / 2 - pair;
-    Product<Kind::kPair, true, Start::kScale>(p.d_head, s.vectors(), pairs,
-                                              values + pair * p.d_head, p.d_head, m.weights + at,
-                                              width, m.factor + at, m.z + at, width);
+    Product<Kind::kPair, true, Onto::kScaledSum>(p.d_head, s.vectors(), pairs,
+                                                 values + pair * p.d_head, p.d_head, m.weights + at,
+                                                 width, m.factor + at, m.z + at, width);
   });
   FinishTile(p, tile, m.largest, m.sum, m.z);
   Transpose(p.d_head, tile.rows, 1, m.z, width, m.rows, p.d_head);
