@@ -45,8 +45,8 @@ int DefaultThreads() {
 // Workers that share the chunks of one job at a time.
 class Pool {
  public:
-  explicit Pool(int threads) : threads_(threads) {
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { Work(); });
+  explicit Pool(int threads) : threads_(threads), shares_(threads) {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { Work(i); });
   }
 
   ~Pool() {
@@ -69,8 +69,10 @@ class Pool {
     fn_ = &fn;
     n_ = n;
     grain_ = grain;
-    chunks_ = chunks;
-    next_.store(0, std::memory_order_relaxed);
+    for (int i = 0; i < threads_; ++i) {
+      shares_[i].next.store(chunks * i / threads_, std::memory_order_relaxed);
+      shares_[i].end = chunks * (i + 1) / threads_;
+    }
     unfinished_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
     // Both sequentially consistent, like the worker's (++sleepers_; check epoch_): whichever comes
     // first is seen by the other side, so no worker sleeps through a job.
@@ -79,7 +81,7 @@ class Pool {
       { std::lock_guard<std::mutex> lock(mutex_); }
       wake_.notify_all();
     }
-    RunChunks();
+    RunChunks(0);
     // Every worker must have left RunChunks before the job's memory goes away.
     for (int spins = 0; unfinished_.load(std::memory_order_acquire) != 0; ++spins) {
       if (spins < kSpins) {
@@ -92,15 +94,19 @@ class Pool {
   }
 
  private:
-  void RunChunks() {
+  // Thread `index`'s own share of the chunks, then what is left of the others'.
+  void RunChunks(int index) {
     t_inside_parallel_for = true;
-    for (int64_t c; (c = next_.fetch_add(1, std::memory_order_relaxed)) < chunks_;) {
-      (*fn_)(c * grain_, std::min(n_, (c + 1) * grain_));
+    for (int i = 0; i < threads_; ++i) {
+      Share& share = shares_[(index + i) % threads_];
+      for (int64_t c; (c = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;) {
+        (*fn_)(c * grain_, std::min(n_, (c + 1) * grain_));
+      }
     }
     t_inside_parallel_for = false;
   }
 
-  void Work() {
+  void Work(int index) {
     uint64_t seen = 0;
     while (true) {
       for (int spins = 0; spins < kSpins && epoch_.load(std::memory_order_acquire) == seen;
@@ -115,21 +121,30 @@ class Pool {
       }
       ++seen;  // a worker takes part in every job, so it never falls behind by more than one
       if (stop_) return;
-      RunChunks();
+      RunChunks(index);
       unfinished_.fetch_sub(1, std::memory_order_release);
     }
   }
 
+  // Chunks [next, end) that nobody has begun. A share is the same part of a range in every job, so
+  // what one op writes is in the caches of the core where the next op reads it. With one counter
+  // for all chunks, a softmax there and back of 3 MiB took 200 us instead of 162, and where the
+  // two cores do not share their third cache a layer norm there and back 304 instead of 188.
+  struct alignas(64) Share {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+  };
+
   const int threads_;
+  std::vector<Share> shares_;
   std::vector<std::thread> workers_;
   std::mutex busy_;  // held by the thread whose job runs
 
   // The job; written before epoch_ is raised, read by the workers after they saw it.
   const absl::FunctionRef<void(int64_t, int64_t)>* fn_ = nullptr;
-  int64_t n_ = 0, grain_ = 1, chunks_ = 0;
+  int64_t n_ = 0, grain_ = 1;
   bool stop_ = false;
   alignas(64) std::atomic<uint64_t> epoch_{0};
-  alignas(64) std::atomic<int64_t> next_{0};
   alignas(64) std::atomic<int> unfinished_{0};
   std::atomic<int> sleepers_{0};
   std::mutex mutex_;

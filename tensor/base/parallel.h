@@ -22,6 +22,7 @@ void SetNumThreads(int threads);
 
 // Calls fn(begin, end) for the chunks [0, grain), [grain, 2 grain), ... of [0, n), possibly at the
 // same time on several threads; returns when all are done. n <= 0: no call. grain < 1 counts as 1.
+// Thread t of T begins with the t-th part of the chunks and then helps the others.
 // A ParallelFor inside fn runs its chunks in order on the calling thread. Calls from several
 // threads at once are allowed: one uses the workers, the others run alone.
 void ParallelFor(int64_t n, int64_t grain, absl::FunctionRef<void(int64_t, int64_t)> fn);

@@ -50,6 +50,44 @@ TEST(ParallelForTest, ReductionsByChunkAreBitEqualForAnyNumberOfThreads) {
   }
 }
 
+// Waits for the other threads; a test that would wait for ever times out.
+template <class Condition>
+void WaitUntil(Condition condition) {
+  while (!condition()) std::this_thread::yield();
+}
+
+TEST(ParallelForTest, AThreadBeginsWithItsOwnShareOfTheRange) {
+  SetNumThreads(3);
+  std::vector<std::thread::id> first(3);
+  for (int round = 0; round < 50; ++round) {
+    std::atomic<int> begun{0};
+    std::vector<std::thread::id> ran(6);
+    ParallelFor(6, 1, [&](int64_t i, int64_t) {
+      ran[i] = std::this_thread::get_id();
+      if (i % 2 != 0) return;  // the second of a share
+      ++begun;
+      WaitUntil([&] { return begun == 3; });
+    });
+    for (int t = 0; t < 3; ++t) {
+      if (round == 0) first[t] = ran[2 * t];
+      EXPECT_EQ(ran[2 * t], first[t]) << "share " << t << ", round " << round;
+    }
+  }
+  EXPECT_EQ(first[0], std::this_thread::get_id());
+}
+
+TEST(ParallelForTest, WhoIsDoneTakesOverWhatIsLeftOfOthers) {
+  for (int64_t slow : {0, 7}) {  // in the share of the caller, of the worker
+    SetNumThreads(2);
+    std::atomic<int> done{0};
+    ParallelFor(8, 1, [&](int64_t i, int64_t) {
+      if (i == slow) WaitUntil([&] { return done == 7; });
+      ++done;
+    });
+    EXPECT_EQ(done, 8);
+  }
+}
+
 TEST(ParallelForTest, NestedCallsRunOnTheCallingThread) {
   SetNumThreads(3);
   std::atomic<int> inner{0};
