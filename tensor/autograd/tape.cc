@@ -81,7 +81,7 @@ void Tape::Record(const char* op, absl::Span<const Tensor* const> inputs,
   Entry& entry = entries_.emplace_back();
   entry.op = op;
   for (const Tensor* input : inputs) {
-    entry.inputs.push_back(Tracks(*input) ? input->tape_ref().node : -1);
+    entry.inputs.push_back(Tracks(*input) ? static_cast<int32_t>(input->tape_ref().node) : -1);
   }
   for (Tensor* output : outputs) {
     const int32_t node = output->defined() ? NewNode(*output, false) : -1;
@@ -144,7 +144,8 @@ Gradients Tape::Backward(absl::Span<const Tensor> outputs, absl::Span<const Tens
     AddInto(sum, grad);
   };
   for (size_t i = 0; i < outputs.size(); ++i) {
-    if (Tracks(outputs[i])) accumulate("Backward", outputs[i].tape_ref().node, output_grads[i]);
+    if (Tracks(outputs[i]))
+      accumulate("Backward", static_cast<int32_t>(outputs[i].tape_ref().node), output_grads[i]);
   }
 
   TensorList dy;

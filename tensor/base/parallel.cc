@@ -172,6 +172,7 @@ void SetNumThreads(int threads) {
 
 void ParallelFor(int64_t n, int64_t grain, absl::FunctionRef<void(int64_t, int64_t)> fn) {
   if (n <= 0) return;
+  if (n <= grain) return fn(0, n);  // small ops would notice the division
   if (grain < 1) grain = 1;
   const int64_t chunks = NumChunks(n, grain);
   if (chunks > 1 && !t_inside_parallel_for) {

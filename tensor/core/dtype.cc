@@ -4,26 +4,13 @@
 
 namespace residual {
 
-size_t SizeOf(DType dtype) {
-  switch (dtype) {
-    case DType::kF64:
-    case DType::kI64:
-      return 8;
-    case DType::kF32:
-    case DType::kI32:
-      return 4;
-    case DType::kBF16:
-    case DType::kF16:
-    case DType::kI16:
-      return 2;
-    case DType::kI8:
-    case DType::kU8:
-    case DType::kBool:
-      return 1;
-  }
+namespace internal {
+
+void NoSuchDType(DType dtype) {
   RESIDUAL_CHECK(false) << "not a DType: " << static_cast<int>(dtype);
-  return 0;
 }
+
+}  // namespace internal
 
 const char* Name(DType dtype) {
   switch (dtype) {

@@ -22,8 +22,31 @@ inline constexpr DType kI32 = DType::kI32;
 inline constexpr DType kU8 = DType::kU8;
 inline constexpr DType kBool = DType::kBool;
 
+namespace internal {
+void NoSuchDType(DType dtype);  // aborts
+}  // namespace internal
+
 // Bytes of one element.
-size_t SizeOf(DType dtype);
+inline size_t SizeOf(DType dtype) {
+  switch (dtype) {
+    case DType::kF64:
+    case DType::kI64:
+      return 8;
+    case DType::kF32:
+    case DType::kI32:
+      return 4;
+    case DType::kBF16:
+    case DType::kF16:
+    case DType::kI16:
+      return 2;
+    case DType::kI8:
+    case DType::kU8:
+    case DType::kBool:
+      return 1;
+  }
+  internal::NoSuchDType(dtype);
+  return 0;
+}
 
 // "f32", "bf16", ...: the name in messages.
 const char* Name(DType dtype);

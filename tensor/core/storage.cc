@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
@@ -50,7 +51,7 @@ SizeClass ClassOf(size_t bytes) {
 }
 
 // The header lies in its own 64 bytes before the data, so the data stay aligned.
-class PooledStorage : public Storage {
+class PooledStorage final : public Storage {
  public:
   PooledStorage(void* data, size_t bytes, int size_class, bool guarded, Release release)
       : Storage(data, bytes, kCpu, release), size_class_(size_class), guarded_(guarded) {}
@@ -72,7 +73,9 @@ size_t ClassBytes(int index) {
 class HostPool {
  public:
   void* Take(SizeClass size) {
-    if (Cache* cache = size.index < kThreadClasses ? ThreadCache() : nullptr) {
+    Cache* cache = ThreadCache();
+    Count(cache, static_cast<int64_t>(size.bytes));
+    if (cache != nullptr && size.index < kThreadClasses) {
       auto& cached = cache->blocks[size.index];
       if (!cached.empty()) {
         void* block = cached.back();
@@ -92,9 +95,11 @@ class HostPool {
     return FromSystem(size.bytes + kAlignment);
   }
 
-  void Give(void* block, int size_class) {
-    if (Cache* cache = size_class < kThreadClasses ? ThreadCache() : nullptr) {
-      auto& cached = cache->blocks[size_class];
+  void Give(void* block, SizeClass size) {
+    Cache* cache = ThreadCache();
+    Count(cache, -static_cast<int64_t>(size.bytes));
+    if (cache != nullptr && size.index < kThreadClasses) {
+      auto& cached = cache->blocks[size.index];
       if (cached.size() < kThreadBlocks) {
         if (cached.capacity() == 0) cached.reserve(kThreadBlocks);
         cached.push_back(block);
@@ -102,7 +107,7 @@ class HostPool {
       }
     }
     std::lock_guard<std::mutex> lock(mutex_);
-    free_[size_class].push_back(block);
+    free_[size.index].push_back(block);
   }
 
   void Trim() {
@@ -118,20 +123,34 @@ class HostPool {
     }
   }
 
-  PoolStats Stats() const { return {system_allocations_, system_bytes_, bytes_in_use_}; }
+  PoolStats Stats() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    int64_t in_use = bytes_in_use_;
+    for (const Cache* cache : caches_) in_use += cache->bytes_in_use;
+    return {system_allocations_, system_bytes_, in_use};
+  }
 
-  std::atomic<int64_t> bytes_in_use_{0};
   std::atomic<bool> guard_{false};
 
  private:
   struct Cache {
     std::array<std::vector<void*>, kThreadClasses> blocks;
-    ~Cache() {
-      Flush();
-      cache_gone_ = true;
-    }
+    // Taken less given back by this thread. It alone writes it, so that counting is no locked
+    // addition, of which an op on a few numbers would feel each.
+    std::atomic<int64_t> bytes_in_use{0};
+    Cache();
+    ~Cache();
     void Flush();
   };
+
+  void Count(Cache* cache, int64_t bytes) {
+    if (cache != nullptr) {
+      const int64_t before = cache->bytes_in_use.load(std::memory_order_relaxed);
+      cache->bytes_in_use.store(before + bytes, std::memory_order_relaxed);
+    } else {
+      bytes_in_use_ += bytes;
+    }
+  }
 
   // nullptr at the end of a thread, where a tensor of static duration may outlive the cache.
   static Cache* ThreadCache() {
@@ -156,6 +175,8 @@ class HostPool {
 
   std::mutex mutex_;
   std::array<std::vector<void*>, kClasses> free_;
+  std::vector<Cache*> caches_;            // of all threads
+  std::atomic<int64_t> bytes_in_use_{0};  // by threads without a cache (any more)
   std::atomic<int64_t> system_allocations_{0};
   std::atomic<int64_t> system_bytes_{0};
 };
@@ -166,6 +187,21 @@ thread_local bool HostPool::cache_gone_ = false;
 HostPool& ThePool() {
   static HostPool* pool = new HostPool;
   return *pool;
+}
+
+HostPool::Cache::Cache() {
+  HostPool& pool = ThePool();
+  std::lock_guard<std::mutex> lock(pool.mutex_);
+  pool.caches_.push_back(this);
+}
+
+HostPool::Cache::~Cache() {
+  Flush();
+  HostPool& pool = ThePool();
+  std::lock_guard<std::mutex> lock(pool.mutex_);
+  pool.caches_.erase(std::find(pool.caches_.begin(), pool.caches_.end(), this));
+  pool.bytes_in_use_ += bytes_in_use;
+  cache_gone_ = true;
 }
 
 void HostPool::Cache::Flush() {
@@ -189,10 +225,9 @@ void ReleasePooled(Storage* storage) {
           << pooled->bytes() << " bytes. ";
     }
   }
-  ThePool().bytes_in_use_.fetch_sub(capacity, std::memory_order_relaxed);
   pooled->~PooledStorage();
   ASAN_POISON_MEMORY_REGION(pooled, capacity + kAlignment);
-  ThePool().Give(pooled, size_class);
+  ThePool().Give(pooled, {size_class, capacity});
 }
 
 class WrappedStorage : public Storage {
@@ -222,7 +257,6 @@ StorageRef AllocateHost(size_t bytes) {
   ASAN_UNPOISON_MEMORY_REGION(block, kAlignment + bytes);
   char* data = static_cast<char*>(block) + kAlignment;
   auto* storage = new (block) PooledStorage(data, bytes, size.index, guarded, ReleasePooled);
-  pool.bytes_in_use_.fetch_add(size.bytes, std::memory_order_relaxed);
   if (guarded) {
     ASAN_UNPOISON_MEMORY_REGION(data, size.bytes);
     std::memset(data + bytes, kGuardByte, size.bytes - bytes);

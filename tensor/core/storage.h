@@ -53,7 +53,10 @@ class Storage {
 class StorageRef {
  public:
   StorageRef() = default;
-  explicit StorageRef(Storage* storage) : storage_(storage) { Increment(); }
+  // The first handle of a new storage.
+  explicit StorageRef(Storage* storage) : storage_(storage) {
+    storage->refs_.store(1, std::memory_order_relaxed);
+  }
   StorageRef(const StorageRef& other) : storage_(other.storage_) { Increment(); }
   StorageRef(StorageRef&& other) noexcept : storage_(other.storage_) { other.storage_ = nullptr; }
   StorageRef& operator=(StorageRef other) noexcept {
@@ -61,7 +64,9 @@ class StorageRef {
     return *this;
   }
   ~StorageRef() {
-    if (storage_ != nullptr && storage_->refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    // Of the only handle nobody can make another meanwhile: no need to lock the bus for it.
+    if (storage_ != nullptr &&
+        (storage_->unique() || storage_->refs_.fetch_sub(1, std::memory_order_acq_rel) == 1)) {
       storage_->release_(storage_);
     }
   }

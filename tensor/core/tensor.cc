@@ -21,8 +21,8 @@ void SetCurrentTapeSerial(uint64_t serial) { t_current_tape = serial; }
 
 Tensor Tensor::Uninitialized(const Shape& shape, DType dtype, Device device) {
   const size_t bytes = shape.elements() * SizeOf(dtype);
-  return FromStorage(device == kCpu ? AllocateHost(bytes) : GetCudaHooks().allocate(bytes), shape,
-                     dtype);
+  return Tensor(device == kCpu ? AllocateHost(bytes) : GetCudaHooks().allocate(bytes), shape,
+                dtype);
 }
 
 Tensor Tensor::Zeros(const Shape& shape, DType dtype) {
@@ -47,18 +47,11 @@ Tensor Tensor::Wrap(const void* data, const Shape& shape, DType dtype,
 }
 
 Tensor Tensor::FromStorage(StorageRef storage, const Shape& shape, DType dtype) {
-  Tensor result;
-  result.storage_ = std::move(storage);
-  result.shape_ = shape;
-  result.dtype_ = dtype;
-  return result;
+  return Tensor(std::move(storage), shape, dtype);
 }
 
-void* Tensor::mutable_raw_data() {
-  RESIDUAL_CHECK(unique()) << "writing " << ToString() << ", which "
-                           << (storage_ && !storage_->writable() ? "is read-only memory"
-                                                                 : "other handles share");
-  return static_cast<char*>(storage_->data()) + offset_;
+const char* Tensor::WhyNotUnique() const {
+  return storage_ && !storage_->writable() ? "is read-only memory" : "other handles share";
 }
 
 Tensor Tensor::Reshaped(const Shape& shape) const {

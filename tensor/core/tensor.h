@@ -17,6 +17,7 @@
 #include <functional>
 #include <initializer_list>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/inlined_vector.h"
@@ -34,7 +35,7 @@ namespace residual {
 // a handle that outlives its tape is simply no longer tracked.
 struct TapeRef {
   uint64_t tape = 0;
-  int32_t node = -1;
+  int64_t node = -1;  // 32 bits would do, but then a copy waits for two stores of unequal size
 };
 
 class Tensor {
@@ -97,7 +98,10 @@ class Tensor {
   const void* raw_data() const {
     return storage_ ? static_cast<const char*>(storage_->data()) + offset_ : nullptr;
   }
-  void* mutable_raw_data();
+  void* mutable_raw_data() {
+    RESIDUAL_CHECK(unique()) << "writing " << ToString() << ", which " << WhyNotUnique();
+    return static_cast<char*>(storage_->data()) + offset_;
+  }
 
   // May be written: the only handle, on memory of ours.
   bool unique() const { return storage_ && storage_->unique() && storage_->writable(); }
@@ -125,6 +129,10 @@ class Tensor {
   void set_tape_ref(TapeRef ref) { tape_ref_ = ref; }
 
  private:
+  Tensor(StorageRef storage, const Shape& shape, DType dtype)
+      : storage_(std::move(storage)), shape_(shape), dtype_(dtype) {}
+  const char* WhyNotUnique() const;
+
   StorageRef storage_;
   int64_t offset_ = 0;  // bytes
   Shape shape_;

@@ -141,7 +141,11 @@ Workload MakeWorkload(const std::string& op, const Json& options, const TensorLi
       return results;
     };
   }
-  return [function, inputs]() { return TensorList{function(inputs)}; };
+  return [function, inputs]() {
+    TensorList results;
+    results.push_back(function(inputs));  // a list in braces would be copied
+    return results;
+  };
 }
 
 }  // namespace residual
