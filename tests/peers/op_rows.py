@@ -6,6 +6,7 @@ from typing import Callable
 import torch
 import torch.nn.functional as F
 
+import naive
 from race import Contest, Work
 
 EPS = 1e-5
@@ -29,8 +30,10 @@ class OpRow:
     for_peer: Callable = None  # how PyTorch wants the tensors to lie
     to_ours: Callable = None  # an output or gradient of PyTorch, lying as ours
     exact: bool = True  # there is a right result
-    # (inputs, our results, theirs) -> (right in float64, ours, theirs) of a part of the results.
+    # (inputs, our results, theirs) -> (right in float64, ours, theirs, naive) of a part of the
+    # results.
     sample: Callable = None
+    naive: Callable = None  # as `forward`, naively in f32: whose error is the measure of ours
     keep_seconds: float = None
     repeat: int = 1
     inner: int = 1
@@ -44,7 +47,7 @@ class OpRow:
         made = [t.to(wanted) if t.is_floating_point() else t for t in tensors]
         return self.for_peer(made) if self.for_peer else made
 
-    def _there_and_back(self, inputs):
+    def _there_and_back(self, inputs, forward):
         """A function of no arguments that gives the output and the gradients."""
         is_loss = self.op == "cross_entropy"
         operands = inputs if is_loss else inputs[:-1]
@@ -54,20 +57,22 @@ class OpRow:
         def run():
             for leaf in watched:
                 leaf.grad = None
-            y = self.forward(leaves)
+            y = forward(leaves)
             y.backward(None if is_loss else inputs[-1])
             return [y.detach()] + [leaf.grad for leaf in watched]
 
         return run
 
-    def _runner(self, inputs):
+    def _runner(self, inputs, forward=None):
+        forward = forward or self.forward
         if self.backward:
-            return self._there_and_back(inputs)
-        return lambda: [self.forward(inputs)]
+            return self._there_and_back(inputs, forward)
+        return lambda: [forward(inputs)]
 
     def _errors(self, race, tensors, theirs):
+        """Of ours, of theirs and of a naive implementation, where there is one."""
         if not self.exact:
-            return None, None
+            return None, None, None
         ours = race.our_results()
         if self.to_ours:
             theirs = [self.to_ours(t) for t in theirs]
@@ -79,7 +84,8 @@ class OpRow:
             wanted = self._runner(doubles)()
             if self.to_ours:
                 wanted = [self.to_ours(t) for t in wanted]
-            pairs = list(zip(wanted, ours, theirs))
+            naively = self._runner(tensors, self.naive)() if self.naive else wanted
+            pairs = list(zip(wanted, ours, theirs, naively))
 
         def worst(side):
             result = 0.0
@@ -89,7 +95,7 @@ class OpRow:
                 result = max(result, float(error / want.abs().max().clamp_min(1e-30)))
             return result
 
-        return worst(1), worst(2)
+        return worst(1), worst(2), worst(3) if self.naive or self.sample else None
 
     def contests(self, race):
         tensors = self.inputs(torch.Generator().manual_seed(1))
@@ -105,7 +111,7 @@ class OpRow:
         inputs = self._their_inputs(tensors)
         runner = self._runner(inputs)
         torch.set_num_threads(2)
-        error_ours, error_peer = self._errors(race, tensors, runner() if self.exact else None)
+        errors = self._errors(race, tensors, runner() if self.exact else None)
         peers = self.peers(inputs) if self.peers else [runner]
         for threads in self.threads:
             yield Contest(
@@ -120,8 +126,7 @@ class OpRow:
                 self.keep_seconds,
                 self.repeat,
                 self.inner,
-                error_ours,
-                error_peer,
+                *errors,
             )
 
 
@@ -148,8 +153,9 @@ def matmul_rows():
 
         def sample(tensors, ours, theirs):  # 32 rows of the result
             rows = torch.arange(0, M, max(1, M // 32))[:32]
-            a, b = tensors[0][rows].double(), tensors[1].double()
-            return [(a @ (b.t() if transpose_b else b), ours[0][rows], theirs[0][rows])]
+            a, b = tensors[0][rows], tensors[1].t() if transpose_b else tensors[1]
+            naively = naive.product(a.to(theirs[0].dtype), b)
+            return [(a.double() @ b.double(), ours[0][rows], theirs[0][rows], naively)]
 
         return OpRow(
             "matmul",
@@ -210,7 +216,9 @@ def pointwise_rows():
     """Rows of [1024, 768], which stay in cache, and of [8192, 768], which do not."""
     rows = []
 
-    def both_ways(name, op, forward, extra, goal, in_bytes, out_bytes, options=None, exact=True):
+    def both_ways(
+        name, op, forward, extra, goal, in_bytes, out_bytes, options=None, exact=True, formula=None
+    ):
         # in_bytes, out_bytes: how many tensors of the size of x are read and written at least,
         # there; and there and back.
         for n, big in ((1024, False), (8192, True)):
@@ -230,6 +238,7 @@ def pointwise_rows():
                         share_goal=0.85 if big else None,
                         backward=backward,
                         exact=exact,
+                        naive=formula,
                     )
                 )
 
@@ -243,6 +252,7 @@ def pointwise_rows():
         1.5,
         (1, 3),
         (1, 2),
+        formula=lambda x: naive.layer_norm(x[0], x[1], x[2], EPS),
     )
     both_ways(
         "rms_norm",
@@ -252,6 +262,7 @@ def pointwise_rows():
         1.5,
         (1, 3),
         (1, 2),
+        formula=lambda x: naive.rms_norm(x[0], x[1], EPS),
     )
     both_ways(
         "residual + layer_norm",
@@ -261,20 +272,18 @@ def pointwise_rows():
         1.5,
         (2, 4),
         (2, 3),
+        formula=lambda x: naive.layer_norm(x[0] + x[1], x[2], x[3], EPS),
     )
-    both_ways("softmax", "softmax", lambda x: F.softmax(x[0], -1), none, 1.5, (1, 3), (1, 2))
-    both_ways("gelu", "gelu", lambda x: F.gelu(x[0]), none, 1.5, (1, 3), (1, 2))
-    both_ways(
-        "gelu_tanh",
-        "gelu_tanh",
-        lambda x: F.gelu(x[0], approximate="tanh"),
-        none,
-        3.0,
-        (1, 3),
-        (1, 2),
-    )
-    both_ways("silu", "silu", lambda x: F.silu(x[0]), none, 1.5, (1, 3), (1, 2))
-    both_ways("exp", "exp", lambda x: torch.exp(x[0]), none, 1.5, (1, 3), (1, 2))
+    unary = [
+        ("softmax", lambda x: F.softmax(x[0], -1), 1.5, naive.softmax),
+        ("gelu", lambda x: F.gelu(x[0]), 1.5, naive.gelu),
+        ("gelu_tanh", lambda x: F.gelu(x[0], approximate="tanh"), 3.0, naive.gelu_tanh),
+        ("silu", lambda x: F.silu(x[0]), 1.5, naive.silu),
+        ("exp", lambda x: torch.exp(x[0]), 1.5, torch.exp),
+    ]
+    for name, forward, goal, formula in unary:
+        plain = lambda x, formula=formula: formula(x[0])
+        both_ways(name, name, forward, none, goal, (1, 3), (1, 2), formula=plain)
     both_ways(
         "dropout",
         "dropout",
@@ -295,6 +304,7 @@ def pointwise_rows():
             lambda x: F.softmax(x[0], -1),
             4.0,
             work=Work(8.0 * 12 * 1024 * 1024, "copy"),
+            naive=lambda x: naive.softmax(x[0]),
         )
     )
     return rows
@@ -318,6 +328,7 @@ def loss_rows():
             goal,
             work=work if large else None,
             backward=backward,
+            naive=lambda x: naive.cross_entropy(x[0], x[1]),
         )
 
     return [row(1024, 50257, b, 4.0) for b in (False, True)] + [
@@ -332,18 +343,26 @@ def attention_rows():
         def turned(tensors):  # [batch, pos, head, d] -> [batch, head, pos, d]
             return [t.transpose(1, 2).contiguous() for t in tensors]
 
-        def sample(tensors, ours, theirs):  # one head, in float64
-            q, k, v = (t[:, :, 5].double()[:, None].requires_grad_(backward) for t in tensors[:3])
-            scores = (q @ k.transpose(-1, -2)) / D**0.5
+        def exact(q, k, v):
+            scores = (q @ k.t()) / D**0.5
             hidden = torch.ones(T, T, dtype=torch.bool).triu(1)
-            z = scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v
-            wanted = [z.detach()]
-            if backward:
-                z.backward(tensors[3][:, :, 5].double()[:, None])
-                wanted += [q.grad, k.grad, v.grad]
+            return scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v
+
+        def sample(tensors, ours, theirs):  # one head
+            def results(attention, kind):
+                heads = [t[0, :, 5].to(kind) for t in tensors]
+                q, k, v = (t.clone().requires_grad_(backward) for t in heads[:3])
+                z = attention(q, k, v)
+                if not backward:
+                    return [z]
+                z.backward(heads[3])
+                return [z.detach(), q.grad, k.grad, v.grad]
+
+            wanted = results(exact, torch.float64)
+            naively = results(naive.causal_attention, theirs[0].dtype)
             return [
-                (want, one[:, :, 5][:, None], two[:, :, 5][:, None])
-                for want, one, two in zip(wanted, ours, theirs)
+                (want, one[0, :, 5], two[0, :, 5], three)
+                for want, one, two, three in zip(wanted, ours, theirs, naively)
             ]
 
         operations = 2.0 * H * T * T * D * (3.5 if backward else 1)  # the causal half
