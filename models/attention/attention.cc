@@ -17,6 +17,7 @@
 #include "tensor/autograd/tape.h"
 #include "tensor/base/parallel.h"
 #include "tensor/base/random.h"
+#include "tensor/base/status_macros.h"
 
 namespace residual {
 namespace {
@@ -112,7 +113,7 @@ Tensor AlibiSlopes(int64_t n_heads) {
 }
 
 std::unique_ptr<MixerState> KvState::Fork() const {
-  auto fork = std::make_unique<KvState>(batch_);
+  auto fork = std::make_unique<KvState>(batch_, n_kv_heads_, d_head_);
   fork->length_ = length_;
   fork->keys_ = keys_;  // tensors are values: sharing is safe
   fork->values_ = values_;
@@ -125,7 +126,8 @@ absl::Status KvState::RollBack(int64_t length) {
 }
 
 std::unique_ptr<MixerState> KvState::Select(absl::Span<const int64_t> rows) const {
-  auto selected = std::make_unique<KvState>(static_cast<int64_t>(rows.size()));
+  auto selected =
+      std::make_unique<KvState>(static_cast<int64_t>(rows.size()), n_kv_heads_, d_head_);
   selected->length_ = length_;
   if (length_ > 0) {
     selected->keys_ = CopyRows(keys_, rows, length_, keys_.dim(1));
@@ -134,9 +136,30 @@ std::unique_ptr<MixerState> KvState::Select(absl::Span<const int64_t> rows) cons
   return selected;
 }
 
+void KvState::Save(StateWriter& writer) const {
+  writer.Write("keys", ExactKeys());
+  writer.Write("values", ExactValues());
+}
+
+absl::Status KvState::Load(int64_t batch, int64_t length, StateReader& reader) {
+  const Shape shape = {batch, length, n_kv_heads_, d_head_};
+  RESIDUAL_ASSIGN_OR_RETURN(keys_, reader.ReadFloats("keys", shape));
+  RESIDUAL_ASSIGN_OR_RETURN(values_, reader.ReadFloats("values", shape));
+  values_ = ConvertTo(values_, keys_.dtype());
+  batch_ = batch;
+  length_ = length;
+  return absl::OkStatus();
+}
+
 void KvState::Append(const Tensor& keys, const Tensor& values) {
-  RESIDUAL_CHECK_EQ(keys.dim(0), batch_);
-  RESIDUAL_CHECK(keys.shape() == values.shape()) << keys.ToString() << ", " << values.ToString();
+  RESIDUAL_CHECK(keys.rank() == 4 &&
+                 keys.shape() == Shape({batch_, keys.dim(1), n_kv_heads_, d_head_}) &&
+                 keys.shape() == values.shape())
+      << keys.ToString() << ", " << values.ToString();
+  if (length_ > 0 && keys_.dtype() != keys.dtype()) {
+    keys_ = ConvertTo(keys_, keys.dtype());
+    values_ = ConvertTo(values_, keys.dtype());
+  }
   const int64_t added = keys.dim(1), length = length_ + added;
   const bool tracked = Tape::For({&keys, &values, &keys_, &values_}) != nullptr;
   if (length_ == 0) {

@@ -37,15 +37,21 @@ struct AttentionConfig {
 // Forks share a buffer until one of them appends, which then copies what it needs of it.
 class KvState : public MixerState {
  public:
-  explicit KvState(int64_t batch) : batch_(batch) {}
+  // For keys and values of so many heads.
+  KvState(int64_t batch, int64_t n_kv_heads, int64_t d_head)
+      : batch_(batch), n_kv_heads_(n_kv_heads), d_head_(d_head) {}
 
   std::unique_ptr<MixerState> Fork() const override;
   absl::Status RollBack(int64_t length) override;
   std::unique_ptr<MixerState> Select(absl::Span<const int64_t> rows) const override;
   size_t bytes() const override { return keys_.bytes() + values_.bytes(); }
+  // "keys" and "values", [batch, length, n_kv_heads, d_head].
+  void Save(StateWriter& writer) const override;
+  absl::Status Load(int64_t batch, int64_t length, StateReader& reader) override;
 
   // keys, values: [batch, pos, n_kv_heads, d_head]. What the current tape tracks is joined with
-  // what is there by an op, so that gradients flow; the buffer is exact then.
+  // what is there by an op, so that gradients flow; the buffer is exact then. A run of another
+  // precision than the last takes the buffer with it.
   void Append(const Tensor& keys, const Tensor& values);
 
   int64_t length() const { return length_; }
@@ -59,7 +65,7 @@ class KvState : public MixerState {
  private:
   Tensor Exact(const Tensor& buffer) const;
 
-  int64_t batch_, length_ = 0;
+  int64_t batch_, n_kv_heads_, d_head_, length_ = 0;
   Tensor keys_, values_;  // undefined while empty
 };
 
@@ -86,7 +92,7 @@ class AttentionMixer : public Mixer {
   Tensor Forward(const Tensor& x, const MixerContext& context, MixerState* state,
                  const Scope& hook) const override;
   std::unique_ptr<MixerState> NewState(int64_t batch) const override {
-    return std::make_unique<KvState>(batch);
+    return std::make_unique<KvState>(batch, config_.n_kv_heads, config_.d_head);
   }
 
   const AttentionConfig& config() const { return config_; }

@@ -294,7 +294,7 @@ TEST(KvStateTest, DoesWhatConcatenationWould) {
   const Philox random(11, 0);
   uint64_t draw = 0;
   std::vector<Mirror> live;
-  live.push_back({std::make_unique<KvState>(2), Tensor(), Tensor()});
+  live.push_back({std::make_unique<KvState>(2, 1, 2), Tensor(), Tensor()});
   for (int step = 0; step < 400; ++step) {
     Mirror& m = live[random.Below(draw++, live.size())];
     const int64_t batch = m.keys.defined() ? m.keys.dim(0) : 2;
@@ -350,7 +350,7 @@ TEST(KvStateTest, DoesWhatConcatenationWould) {
 
 TEST(KvStateTest, AppendingMovesEverythingOnlyNowAndThen) {
   for (const int64_t batch : {1, 3}) {
-    KvState state(batch);
+    KvState state(batch, 1, 2);
     int moves = 0;
     const void* at = nullptr;
     for (int i = 0; i < 1000; ++i) {
@@ -365,7 +365,7 @@ TEST(KvStateTest, AppendingMovesEverythingOnlyNowAndThen) {
 }
 
 TEST(KvStateTest, AForkCostsNothingUntilItAppends) {
-  KvState state(2);
+  KvState state(2, 1, 2);
   state.Append(Fresh(2, 5, 1), Fresh(2, 5, 2));
   state.Append(Fresh(2, 1, 3), Fresh(2, 1, 4));
   const void* at = state.keys().raw_data();
@@ -398,7 +398,7 @@ TEST(KvStateTest, GradientsFlowThroughWhatIsAppendedOnATape) {
     whole = tape.Backward({Slice(out, 1, 3, kPos)}, {Slice(g, 1, 3, kPos)}, {})[leaf];
   }
   for (const int64_t step : {4, 2, 1}) {
-    KvState state(kBatch);
+    KvState state(kBatch, 2, 6);
     mixer.Forward(Slice(x, 1, 0, 2), Context(0, 2), &state, Scope());
     mixer.Forward(Slice(x, 1, 2, 3), Context(2, 1), &state, Scope());
     Tape tape;
@@ -419,7 +419,7 @@ TEST(KvStateTest, GradientsFlowThroughWhatIsAppendedOnATape) {
 TEST(KvStateTest, QueriesAloneMayBeOnATape) {
   AttentionMixer mixer(Base());
   Randomize(mixer, 1, kF64);
-  KvState state(kBatch);
+  KvState state(kBatch, 4, 6);
   const Tensor x = RandomNormal({kBatch, kPos, kModel}, 3);
   for (int64_t i = 0; i < kPos - 1; ++i) {
     mixer.Forward(Slice(x, 1, i, i + 1), Context(i, 1), &state, Scope());

@@ -12,6 +12,7 @@
 #include "models/nn/hook.h"
 #include "models/nn/module.h"
 #include "models/nn/precision.h"
+#include "models/stream/state_tensors.h"
 #include "tensor/core/tensor.h"
 
 namespace residual {
@@ -52,6 +53,12 @@ class MixerState {
   // order and repeated (beam search).
   virtual std::unique_ptr<MixerState> Select(absl::Span<const int64_t> rows) const = 0;
   virtual size_t bytes() const = 0;
+  // Writes what it remembers, every tensor in its exact size. Called after at least one token.
+  virtual void Save(StateWriter& writer) const = 0;
+  // Becomes, bit for bit, the state of `batch` rows that wrote these tensors after `length` > 0
+  // tokens. Called on a NewState(0) of an equal mixer; `batch` is what a file claims, so nothing is
+  // allocated for it. InvalidArgument names the tensor, what was found and what was expected.
+  virtual absl::Status Load(int64_t batch, int64_t length, StateReader& reader) = 0;
 };
 
 class Mixer : public Module {

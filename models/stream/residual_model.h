@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -123,7 +124,13 @@ struct ModelInput {
 // The past of a run: one state per mixer, and how many tokens it has seen.
 class ModelState {
  public:
+  ModelState() = default;
+  // Of blocks that have seen `length` tokens.
+  ModelState(int64_t length, std::vector<BlockState> blocks)
+      : length_(length), blocks_(std::move(blocks)) {}
+
   int64_t length() const { return length_; }
+  const std::vector<BlockState>& blocks() const { return blocks_; }
   // A copy that goes on by itself.
   ModelState Fork() const;
   // Forgets all but the first `length` tokens. Unimplemented, and nothing changed, if one of the

@@ -35,6 +35,12 @@ class RunningSum : public Mixer {
       return selected;
     }
     size_t bytes() const override { return sum.bytes(); }
+    void Save(StateWriter& writer) const override { writer.Write("sum", sum); }
+    absl::Status Load(int64_t batch, int64_t length, StateReader& reader) override {
+      const auto loaded = reader.ReadFloats("sum", {batch, 1, kModel});
+      if (loaded.ok()) sum = *loaded;
+      return loaded.status();
+    }
   };
 
   void Describe(Visitor& v) override {}

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "models/stream/state_file.h"
 #include "ops/embedding/embedding.h"
 #include "ops/layout/layout.h"
 #include "tensor/autograd/tape.h"
@@ -118,6 +119,52 @@ TEST_P(ModelContractTest, SelectsRowsOfAState) {
              GatherRows(Slice(model_->Forward({tokens}), 1, 5, 9), rows), 1e-5, "selected");
   const std::vector<int64_t> one = {1};
   EXPECT_EQ(model_->NewState(2).Select(one).length(), 0);
+}
+
+// Rows of different lengths, stopped in the middle, saved, loaded, and gone on with.
+TEST_P(ModelContractTest, ASavedStateGoesOnWithTheSameBits) {
+  const Tensor tokens = Tokens(3, 12);
+  const std::vector<int64_t> padding = {0, 4, 2};
+  const auto part = [&](int64_t begin, int64_t end) {
+    ModelInput input{Slice(tokens, 1, begin, end)};
+    input.attention_mask = Tensor::Uninitialized({3, end}, kBool);
+    input.positions = Tensor::Uninitialized({3, end - begin}, kI64);
+    for (int64_t row = 0; row < 3; ++row) {
+      for (int64_t i = 0; i < end; ++i) {
+        input.attention_mask.mutable_data<bool>()[row * end + i] = i >= padding[row];
+        if (i < begin) continue;
+        input.positions.mutable_data<int64_t>()[row * (end - begin) + i - begin] =
+            std::max<int64_t>(0, i - padding[row]);
+      }
+    }
+    return input;
+  };
+  const std::string path = testing::TempDir() + "/state";
+  for (const std::vector<int64_t>& ends : {std::vector<int64_t>{6, 7, 12}, {1, 2, 3, 4, 12}}) {
+    ModelState state = model_->NewState(3), loaded = model_->NewState(3);
+    int64_t begin = 0;
+    for (const int64_t end : ends) {
+      ExpectIdentical(model_->Forward(part(begin, end), &loaded),
+                      model_->Forward(part(begin, end), &state), absl::StrCat("up to ", end));
+      // The one is saved and loaded after every part, the other runs on.
+      ASSERT_TRUE(SaveState(path, *model_, loaded, 3, {{"numbers", {5, -1}}}).ok());
+      auto saved = LoadState(path, *model_, {"numbers"});
+      ASSERT_TRUE(saved.ok()) << saved.status();
+      EXPECT_EQ(saved->batch, 3);
+      EXPECT_EQ(saved->lists["numbers"], (std::vector<int64_t>{5, -1}));
+      EXPECT_EQ(saved->state.length(), end);
+      loaded = std::move(saved->state);
+      begin = end;
+    }
+    // What was loaded can do all that a state can.
+    const std::vector<int64_t> rows = {2, 0};
+    EXPECT_EQ(loaded.Fork().Select(rows).length(), 12);
+    if (loaded.RollBack(7).ok()) {
+      ASSERT_TRUE(state.RollBack(7).ok());
+      ExpectIdentical(model_->Forward(part(7, 9), &loaded), model_->Forward(part(7, 9), &state),
+                      "rolled back");
+    }
+  }
 }
 
 TEST_P(ModelContractTest, NextLogitsAreTheLast) {

@@ -6,7 +6,8 @@
 // - the hook points that fire are those declared, in a whole pass and in a step of decoding;
 //   looking changes nothing, edits take effect, and gradients there are what edits make of the loss
 // - any split of a sequence gives the same logits, as does any padding, batch, order or packing
-// - states fork, select rows, and roll back (or say that they cannot)
+// - states fork, select rows, and roll back (or say that they cannot); from a file they go on with
+//   the same bits
 // - gradients of all parameters match differences in float64
 // - the bits are the same for any number of threads; a run resumes from any layer
 // - mixed precision: logits and gradients within the error of bf16, the same bits for any number of
