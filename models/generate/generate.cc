@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,68 +17,89 @@ double SecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// The prompts that are still being continued, as the rows of a state.
+// The texts that are still being continued, as the rows of a state.
 class Batch {
  public:
-  Batch(const ResidualModel& model, const std::vector<std::vector<int64_t>>& prompts)
-      : model_(model), state_(model.NewState(0)) {
-    for (size_t i = 0; i < prompts.size(); ++i) rows_.push_back({static_cast<int64_t>(i), 0});
-    histories_ = prompts;
+  Batch(const ResidualModel& model, GenerationState& state) : model_(model), state_(state) {
+    if (CanGoOn()) return;
+    state_.model = ModelState();
+    state_.rows.resize(state_.texts.size());
+    std::iota(state_.rows.begin(), state_.rows.end(), int64_t{0});
   }
 
-  bool empty() const { return rows_.empty(); }
-  size_t size() const { return rows_.size(); }
-  int64_t prompt(size_t row) const { return rows_[row].prompt; }
-  const std::vector<int64_t>& history(size_t row) const { return histories_[rows_[row].prompt]; }
-  void Append(size_t row, int64_t token) { histories_[rows_[row].prompt].push_back(token); }
+  size_t size() const { return state_.rows.size(); }
+  int64_t prompt(size_t row) const { return state_.rows[row]; }
+  const std::vector<int64_t>& text(size_t row) const { return state_.texts[prompt(row)]; }
+  void Append(size_t row, int64_t token) { state_.texts[prompt(row)].push_back(token); }
 
   // The logits after each row's last token, [rows, d_vocab].
-  Tensor Logits() {
-    // A short prompt beside a long one can have room where the padded state has none: then what is
-    // left is read anew, with less padding or none.
-    const bool full = model_.n_ctx() > 0 && state_.length() >= model_.n_ctx();
-    if (state_.length() == 0 || full) return Read();
-    std::vector<int64_t> padding;
-    std::vector<std::vector<int64_t>> last;
-    for (size_t row = 0; row < size(); ++row) {
-      padding.push_back(rows_[row].padding);
-      last.push_back({history(row).back()});
-    }
-    return model_.NextLogits(NextInput(last, padding, state_.length()), &state_);
+  Tensor Logits() { return Read(0); }
+
+  // Reads all but each row's last token.
+  void ReadAhead() {
+    if ((state_.model.length() == 0 ? Longest() : Unread(0)) > 1) Read(1);
   }
 
-  // Goes on with the rows that `keep` says.
+  // Goes on with the rows that `keep` says; with none, the last ones stay in the state.
   void Keep(const std::vector<bool>& keep) {
-    std::vector<int64_t> kept;
-    std::vector<Row> rows;
+    std::vector<int64_t> kept, rows, padding;
     for (size_t row = 0; row < size(); ++row) {
       if (!keep[row]) continue;
       kept.push_back(static_cast<int64_t>(row));
-      rows.push_back(rows_[row]);
+      rows.push_back(state_.rows[row]);
+      padding.push_back(state_.padding[row]);
     }
-    if (kept.size() == size()) return;
-    rows_ = std::move(rows);
-    state_ = state_.Select(kept);
+    if (kept.empty() || kept.size() == size()) return;
+    state_.rows = std::move(rows);
+    state_.padding = std::move(padding);
+    state_.model = state_.model.Select(kept);
   }
 
  private:
-  struct Row {
-    int64_t prompt, padding;
-  };
+  // Whether the state has every text, each with as many tokens to read.
+  bool CanGoOn() const {
+    if (state_.model.length() == 0 || size() != state_.texts.size()) return false;
+    for (size_t row = 0; row < size(); ++row) {
+      if (Unread(row) != Unread(0)) return false;
+    }
+    return true;
+  }
 
-  Tensor Read() {
-    std::vector<std::vector<int64_t>> histories;
-    for (size_t row = 0; row < size(); ++row) histories.push_back(history(row));
-    const std::vector<int64_t> padding = LeftPadding(histories);
-    for (size_t row = 0; row < size(); ++row) rows_[row].padding = padding[row];
-    state_ = model_.NewState(static_cast<int64_t>(size()));
-    return model_.NextLogits(NextInput(histories, padding, 0), &state_);
+  int64_t Unread(size_t row) const {
+    return static_cast<int64_t>(text(row).size()) + state_.padding[row] - state_.model.length();
+  }
+
+  int64_t Longest() const {
+    int64_t longest = 0;
+    for (size_t row = 0; row < size(); ++row) {
+      longest = std::max(longest, static_cast<int64_t>(text(row).size()));
+    }
+    return longest;
+  }
+
+  // Reads all but the last `but` tokens of each row.
+  Tensor Read(int64_t but) {
+    int64_t past = state_.model.length();
+    // A short text beside a long one can have room where the padded state has none: then what is
+    // left is read anew, with less padding or none.
+    const bool full = past > 0 && model_.n_ctx() > 0 && past + Unread(0) - but > model_.n_ctx();
+    if (past == 0 || full) {
+      past = 0;
+      std::vector<std::vector<int64_t>> texts;
+      for (size_t row = 0; row < size(); ++row) texts.push_back(text(row));
+      state_.padding = LeftPadding(texts);
+      state_.model = model_.NewState(static_cast<int64_t>(size()));
+    }
+    std::vector<std::vector<int64_t>> unread;
+    for (size_t row = 0; row < size(); ++row) {
+      const int64_t begin = past == 0 ? 0 : past - state_.padding[row];
+      unread.emplace_back(text(row).begin() + begin, text(row).end() - but);
+    }
+    return model_.NextLogits(NextInput(unread, state_.padding, past), &state_.model);
   }
 
   const ResidualModel& model_;
-  std::vector<std::vector<int64_t>> histories_;  // by prompt: its tokens so far
-  std::vector<Row> rows_;
-  ModelState state_;
+  GenerationState& state_;
 };
 
 }  // namespace
@@ -85,19 +107,32 @@ class Batch {
 absl::StatusOr<Generated> Generate(const ResidualModel& model,
                                    const std::vector<std::vector<int64_t>>& prompts,
                                    const GenerateOptions& options) {
+  GenerationState state;
+  state.texts = prompts;
+  return ContinueGeneration(model, options, state);
+}
+
+absl::StatusOr<Generated> ContinueGeneration(const ResidualModel& model,
+                                             const GenerateOptions& options,
+                                             GenerationState& state) {
   RESIDUAL_RETURN_IF_ERROR(ValidateSampler(options.sampler));
   if (options.max_new_tokens < 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("max_new_tokens is ", options.max_new_tokens, ", expected at least 0"));
   }
-  RESIDUAL_RETURN_IF_ERROR(ValidatePrompts(model, prompts));
+  RESIDUAL_RETURN_IF_ERROR(ValidatePrompts(model, state.texts));
   Generated result;
-  result.continuations.resize(prompts.size());
-  if (options.max_new_tokens == 0) return result;
+  result.continuations.resize(state.texts.size());
 
-  Batch batch(model, prompts);
+  Batch batch(model, state);
   auto start = std::chrono::steady_clock::now();
-  for (int64_t step = 0; !batch.empty(); ++step) {
+  if (options.max_new_tokens == 0) {
+    batch.ReadAhead();
+    result.prefill_seconds = SecondsSince(start);
+    return result;
+  }
+  bool any = true;
+  for (int64_t step = 0; any; ++step, ++state.draws) {
     const Tensor logits = ConvertTo(batch.Logits(), kF32);
     if (step == 0) {
       result.prefill_seconds = SecondsSince(start);
@@ -107,8 +142,8 @@ absl::StatusOr<Generated> Generate(const ResidualModel& model,
     for (size_t row = 0; row < batch.size(); ++row) {
       const int64_t prompt = batch.prompt(row);
       Continuation& continuation = result.continuations[prompt];
-      const Sampled sampled = SampleToken(logits.Row(row).span<float>(), batch.history(row),
-                                          options.sampler, options.first_row + prompt, step);
+      const Sampled sampled = SampleToken(logits.Row(row).span<float>(), batch.text(row),
+                                          options.sampler, options.first_row + prompt, state.draws);
       if (!std::isfinite(sampled.logprob)) {
         return absl::DataLossError(absl::StrCat("the logits for new token ", step, " of prompt ",
                                                 prompt, " hold a NaN or only -inf"));
@@ -125,12 +160,13 @@ absl::StatusOr<Generated> Generate(const ResidualModel& model,
       } else if (step + 1 == options.max_new_tokens) {
         ends(EndOfGeneration::kMaxNewTokens);
       } else if (model.n_ctx() > 0 &&
-                 static_cast<int64_t>(batch.history(row).size()) > model.n_ctx()) {
+                 static_cast<int64_t>(batch.text(row).size()) > model.n_ctx()) {
         ends(EndOfGeneration::kContextFull);
       } else {
         goes_on[row] = true;
       }
     }
+    any = std::find(goes_on.begin(), goes_on.end(), true) != goes_on.end();
     batch.Keep(goes_on);
   }
   result.decode_seconds = SecondsSince(start);

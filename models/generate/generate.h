@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "models/generate/generation_state.h"
 #include "models/generate/sampler.h"
 #include "models/stream/residual_model.h"
 
@@ -51,6 +52,15 @@ struct Generated {
 absl::StatusOr<Generated> Generate(const ResidualModel& model,
                                    const std::vector<std::vector<int64_t>>& prompts,
                                    const GenerateOptions& options);
+
+// The same from where `state` stands, which holds texts: each is continued, for the row and at the
+// draw that come next, with the bits of a generation that was never interrupted; to go on with more
+// words, append their tokens to the texts. What the state's rows have read is not read again,
+// unless different numbers of tokens were appended. The state is brought up to date: with
+// max_new_tokens 0 all but the last token of each text is read, and prompts can be saved for later.
+absl::StatusOr<Generated> ContinueGeneration(const ResidualModel& model,
+                                             const GenerateOptions& options,
+                                             GenerationState& state);
 
 }  // namespace residual
 
