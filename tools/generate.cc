@@ -14,6 +14,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "models/generate/beam_search.h"
+#include "models/generate/generation_state.h"
 #include "models/generate/stop_strings.h"
 #include "models/generate/stop_tokens.h"
 #include "models/text/streaming_decoder.h"
@@ -37,6 +38,7 @@ struct Flags {
   GenerateOptions generate;
   BeamSearchOptions beams;
   std::string early_stopping = "false";
+  std::string load_state, save_state;
 
   Flags() { beams.num_beams = 1; }
 };
@@ -69,6 +71,9 @@ absl::Status CheckFlags(const Flags& flags) {
         "--top_p and --min_p");
   }
   if (!flags.stop.empty()) return UsageError("--stop goes with --num_beams=1 only");
+  if (!flags.load_state.empty() || !flags.save_state.empty()) {
+    return UsageError("--load_state and --save_state go with --num_beams=1 only");
+  }
   return absl::OkStatus();
 }
 
@@ -139,16 +144,34 @@ void Print(const Json& result) {
   std::printf("%s\n", result.dump(-1, ' ', /*ensure_ascii=*/true).c_str());
 }
 
+// The state of --load_state with the prompts, if any, at the end of its texts; or a new one.
+absl::StatusOr<GenerationState> StartState(const std::string& path, const ResidualModel& model,
+                                           const std::vector<Ids>& prompts) {
+  GenerationState state;
+  state.texts = prompts;
+  if (path.empty()) return state;
+  RESIDUAL_ASSIGN_OR_RETURN(state, LoadGeneration(path, model));
+  if (!prompts.empty() && prompts.size() != state.texts.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": holds ", state.texts.size(),
+                                                   " texts, but prompts: ", prompts.size()));
+  }
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    state.texts[i].insert(state.texts[i].end(), prompts[i].begin(), prompts[i].end());
+  }
+  return state;
+}
+
 // Draws, or takes the most probable. Prints text as it comes, or a line of JSON for each prompt.
-absl::Status Draw(const ResidualModel& model, const Tokenizer* tokenizer,
-                  const std::vector<Ids>& prompts, const std::vector<std::string>& stop_strings,
-                  GenerateOptions options, bool json, double load_seconds) {
+absl::Status Draw(const ResidualModel& model, const Tokenizer* tokenizer, GenerationState& state,
+                  const std::vector<std::string>& stop_strings, GenerateOptions options, bool json,
+                  double load_seconds) {
+  const std::vector<Ids> prompts = state.texts;
   std::vector<Output> outputs;
   for (size_t i = 0; i < prompts.size(); ++i) outputs.emplace_back(tokenizer, stop_strings, !json);
   options.on_token = [&](int64_t prompt, const Sampled& sampled) {
     return outputs[prompt].Add(sampled.token);
   };
-  RESIDUAL_ASSIGN_OR_RETURN(const Generated generated, Generate(model, prompts, options));
+  RESIDUAL_ASSIGN_OR_RETURN(const Generated generated, ContinueGeneration(model, options, state));
   for (size_t i = 0; i < prompts.size(); ++i) {
     outputs[i].Finish();
     const Continuation& c = generated.continuations[i];
@@ -202,7 +225,7 @@ absl::Status SearchBeams(const ResidualModel& model, const Tokenizer* tokenizer,
 
 absl::Status Run(const CommandLine& cli, const ModelFlags& model_flags,
                  const PromptFlags& prompt_flags, Flags flags) {
-  RESIDUAL_RETURN_IF_ERROR(prompt_flags.Check());
+  RESIDUAL_RETURN_IF_ERROR(prompt_flags.Check(/*required=*/flags.load_state.empty()));
   RESIDUAL_RETURN_IF_ERROR(CheckFlags(flags));
   RESIDUAL_ASSIGN_OR_RETURN(const std::vector<std::string> stop_strings,
                             ReadStopStrings(flags.stop));
@@ -217,16 +240,23 @@ absl::Status Run(const CommandLine& cli, const ModelFlags& model_flags,
   if (words == nullptr && !stop_strings.empty()) {
     return absl::NotFoundError(loaded.folder + ": no tokenizer, which --stop needs");
   }
+  std::vector<Ids> prompts;
+  if (prompt_flags.given()) {
+    RESIDUAL_ASSIGN_OR_RETURN(prompts, prompt_flags.Read(words, loaded.folder));
+  }
+  const ResidualModel& model = *loaded.model;
+  RESIDUAL_ASSIGN_OR_RETURN(GenerationState state, StartState(flags.load_state, model, prompts));
   const double load_seconds = SecondsSince(start);
-  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<Ids> prompts,
-                            prompt_flags.Read(words, loaded.folder));
   if (flags.stop_at_eos) {
     RESIDUAL_ASSIGN_OR_RETURN(flags.generate.stop_tokens, StopTokens(loaded.folder, loaded.config));
   }
   flags.generate.sampler.seed = cli.seed();
   const bool json = cli.json() || prompt_flags.from_file();
   if (flags.beams.num_beams == 1) {
-    return Draw(*loaded.model, words, prompts, stop_strings, flags.generate, json, load_seconds);
+    RESIDUAL_RETURN_IF_ERROR(
+        Draw(model, words, state, stop_strings, flags.generate, json, load_seconds));
+    return flags.save_state.empty() ? absl::OkStatus()
+                                    : SaveGeneration(flags.save_state, model, state);
   }
   flags.beams.max_new_tokens = flags.generate.max_new_tokens;
   flags.beams.repetition_penalty = flags.generate.sampler.repetition_penalty;
@@ -234,7 +264,7 @@ absl::Status Run(const CommandLine& cli, const ModelFlags& model_flags,
   flags.beams.early_stopping = flags.early_stopping == "true"    ? EarlyStopping::kYes
                                : flags.early_stopping == "never" ? EarlyStopping::kNever
                                                                  : EarlyStopping::kNo;
-  return SearchBeams(*loaded.model, words, prompts, flags.beams, json, load_seconds);
+  return SearchBeams(model, words, prompts, flags.beams, json, load_seconds);
 }
 
 }  // namespace
@@ -270,5 +300,11 @@ int main(int argc, char** argv) {
              "of beams: their log-probability is divided by length to this power");
   cli.Choice("early_stopping", &flags.early_stopping, {"false", "true", "never"},
              "when beam search ends, as in Hugging Face's generate");
+  cli.Path(
+      "save_state", &flags.save_state,
+      "write here where the texts stand: with --max_new_tokens=0, once their prompts are read");
+  cli.Path(
+      "load_state", &flags.load_state,
+      "go on from there with the same bits; a prompt then stands at the end of the saved text");
   return cli.Run(argc, argv, [&] { return residual::Run(cli, model, prompt, flags); });
 }

@@ -154,6 +154,56 @@ class GenerateTest(unittest.TestCase, tools.ToolTest):
             alone = self.generate(flag, "--temperature=0", "--max_new_tokens=9", "--json").json()
             self.assertEqual((got["tokens"], got["text"]), (alone["tokens"], alone["text"]))
 
+    def test_a_saved_state_goes_on_as_if_never_interrupted(self):
+        state = tools.write("state", "")
+        for flags in (["--temperature=0"], ["--seed=7", "--repetition_penalty=1.2"]):
+            flags += ["--json", "--stop_at_eos=false"]
+            whole = self.generate("--prompt=the cat", "--max_new_tokens=20", *flags).json()
+            first = self.generate("--prompt=the cat", "--max_new_tokens=8",
+                                  "--save_state=" + state, *flags).json()
+            # Twice from the same file, the second time on one thread.
+            for more in ([], ["--threads=1", "--save_state=" + state]):
+                rest = self.generate("--load_state=" + state, "--max_new_tokens=5", *flags,
+                                     *more).json()
+                self.assertEqual(rest["prompt_tokens"], first["prompt_tokens"] + first["tokens"])
+                self.assertEqual(rest["tokens"], whole["tokens"][8:13])
+                self.assertEqual(rest["logprobs"], whole["logprobs"][8:13])
+            last = self.generate("--load_state=" + state, "--max_new_tokens=7", *flags).json()
+            self.assertEqual(last["logprobs"], whole["logprobs"][13:])
+
+    def test_a_prompt_is_read_once_for_many_questions(self):
+        state = tools.write("state", "")
+        flags = ["--temperature=0", "--max_new_tokens=6", "--json"]
+        read = self.generate("--tokens=1,2,3,4", "--max_new_tokens=0", "--json",
+                             "--save_state=" + state).json()
+        self.assertEqual(read["tokens"], [])
+        for more in ("7,8,9", "5"):
+            got = self.generate("--load_state=" + state, "--tokens=" + more, *flags).json()
+            want = self.generate("--tokens=1,2,3,4," + more, *flags).json()
+            self.assertEqual(got["prompt_tokens"], want["prompt_tokens"])
+            self.assertEqual(got["tokens"], want["tokens"])
+
+    def test_states_that_cannot_be_used(self):
+        state = tools.write("state", "")
+        self.generate("--prompt=the cat", "--max_new_tokens=3", "--save_state=" + state)
+        load = ["--load_state=" + state]
+        self.fails(1, load, state, "'d_model' is", "expected", model=tools.golden("gpt2_options"))
+        two = tools.write("two.jsonl", "[1]\n[2]\n")
+        self.fails(1, load + ["--prompts=" + two], state, "1 texts", "2")
+        # These fail after the text is out.
+        for args, part in ((["--tokens=1", "--save_state=" + state], "nothing was read"),
+                           (["--tokens=1,2", "--save_state=/no/such/state"], "/no/such/state")):
+            done = tools.run("generate", "--model=" + self.folder, "--max_new_tokens=0", *args)
+            self.assertEqual((done.code, done.out), (1, b"\n"))
+            self.assertIn(part, done.err)
+        self.fails(1, ["--load_state=/no/such/state"], "/no/such/state")
+        self.fails(2, load + ["--num_beams=2"], "--load_state", "--num_beams=1")
+        with open(state, "rb") as f:
+            data = f.read()
+        with open(state, "wb") as f:
+            f.write(data[:-1])
+        self.fails(1, load, state)
+
     def test_bad_usage(self):
         self.fails(2, [], "--prompt", "--tokens", "none")
         self.fails(2, ["--prompt="])

@@ -34,9 +34,9 @@ PromptFlags::PromptFlags(CommandLine& cli) {
       "at once, and a line of JSON is written for each");
 }
 
-absl::Status PromptFlags::Check() const {
+absl::Status PromptFlags::Check(bool required) const {
   const int given = !prompt_.empty() + !tokens_.empty() + !prompts_.empty();
-  if (given == 1) return absl::OkStatus();
+  if (given == 1 || (given == 0 && !required)) return absl::OkStatus();
   return UsageError(absl::StrCat("expected one of --prompt, --tokens and --prompts, found ",
                                  given == 0 ? "none, or an empty one" : "several"));
 }

@@ -19,12 +19,14 @@ class PromptFlags {
   // Declares the flags on `cli`.
   explicit PromptFlags(CommandLine& cli);
 
-  // A usage error unless exactly one of them was given, not empty.
-  absl::Status Check() const;
+  // A usage error unless exactly one of them was given, not empty; or at most one, where they are
+  // not required.
+  absl::Status Check(bool required = true) const;
 
   // --tokens: the only one that needs no tokenizer.
   bool ids_given() const { return !tokens_.empty(); }
   bool from_file() const { return !prompts_.empty(); }
+  bool given() const { return ids_given() || from_file() || !prompt_.empty(); }
 
   // The ids of every prompt. tokenizer: null where the model's folder has none.
   absl::StatusOr<std::vector<std::vector<int64_t>>> Read(const Tokenizer* tokenizer,
