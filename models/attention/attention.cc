@@ -115,6 +115,7 @@ Tensor AlibiSlopes(int64_t n_heads) {
 std::unique_ptr<MixerState> KvState::Fork() const {
   auto fork = std::make_unique<KvState>(batch_, n_kv_heads_, d_head_);
   fork->length_ = length_;
+  fork->reserved_ = reserved_;
   fork->keys_ = keys_;  // tensors are values: sharing is safe
   fork->values_ = values_;
   return fork;
@@ -129,6 +130,7 @@ std::unique_ptr<MixerState> KvState::Select(absl::Span<const int64_t> rows) cons
   auto selected =
       std::make_unique<KvState>(static_cast<int64_t>(rows.size()), n_kv_heads_, d_head_);
   selected->length_ = length_;
+  selected->reserved_ = reserved_;
   if (length_ > 0) {
     selected->keys_ = CopyRows(keys_, rows, length_, keys_.dim(1));
     selected->values_ = CopyRows(values_, rows, length_, values_.dim(1));
@@ -162,16 +164,22 @@ void KvState::Append(const Tensor& keys, const Tensor& values) {
   }
   const int64_t added = keys.dim(1), length = length_ + added;
   const bool tracked = Tape::For({&keys, &values, &keys_, &values_}) != nullptr;
-  if (length_ == 0) {
+  if (length_ == 0 && (tracked || reserved_ <= length)) {
     keys_ = keys;  // the first chunk is taken as it is
     values_ = values;
   } else if (tracked) {
     keys_ = Concat({ExactKeys(), keys}, 1);
     values_ = Concat({ExactValues(), values}, 1);
   } else {
-    const bool fits = length <= keys_.dim(1);
-    if (!fits || !keys_.unique() || !values_.unique()) {
-      const int64_t room = fits ? keys_.dim(1) : std::max(length, 2 * keys_.dim(1));
+    const bool fits = length_ > 0 && length <= keys_.dim(1);
+    if (length_ == 0) {
+      const Shape room = keys.shape().With(1, reserved_);
+      keys_ = Tensor::Uninitialized(room, keys.dtype());
+      values_ = Tensor::Uninitialized(room, keys.dtype());
+    } else if (!fits || !keys_.unique() || !values_.unique()) {
+      const int64_t room = fits                  ? keys_.dim(1)
+                           : reserved_ >= length ? reserved_
+                                                 : std::max(length, 2 * keys_.dim(1));
       const std::vector<int64_t> rows = Iota(batch_);
       keys_ = CopyRows(keys_, rows, length_, room);
       values_ = CopyRows(values_, rows, length_, room);

@@ -32,7 +32,8 @@ struct AttentionConfig {
 };
 
 // Keys and values of the tokens before, in a buffer with room: appending a token moves nothing but
-// that token, and once in a while everything, into a buffer twice as large.
+// that token, and once in a while everything, into a buffer twice as large; up to a length that was
+// reserved nothing but what is appended.
 //
 // Forks share a buffer until one of them appends, which then copies what it needs of it.
 class KvState : public MixerState {
@@ -45,6 +46,7 @@ class KvState : public MixerState {
   absl::Status RollBack(int64_t length) override;
   std::unique_ptr<MixerState> Select(absl::Span<const int64_t> rows) const override;
   size_t bytes() const override { return keys_.bytes() + values_.bytes(); }
+  void Reserve(int64_t length) override { reserved_ = length; }
   // "keys" and "values", [batch, length, n_kv_heads, d_head].
   void Save(StateWriter& writer) const override;
   absl::Status Load(int64_t batch, int64_t length, StateReader& reader) override;
@@ -65,7 +67,7 @@ class KvState : public MixerState {
  private:
   Tensor Exact(const Tensor& buffer) const;
 
-  int64_t batch_, n_kv_heads_, d_head_, length_ = 0;
+  int64_t batch_, n_kv_heads_, d_head_, length_ = 0, reserved_ = 0;
   Tensor keys_, values_;  // undefined while empty
 };
 

@@ -329,6 +329,7 @@ TEST(KvStateTest, DoesWhatConcatenationWould) {
       }
       case 3: {
         if (live.size() > 1) live.erase(live.begin() + random.Below(draw++, live.size()));
+        live[0].state->Reserve(random.Below(draw++, 40));
         break;
       }
       default: {
@@ -361,6 +362,27 @@ TEST(KvStateTest, AppendingMovesEverythingOnlyNowAndThen) {
     EXPECT_LE(moves, 12);  // log2(1000), and the first
     EXPECT_EQ(state.length(), 1000);
     EXPECT_LE(state.keys().dim(1), 2000);
+  }
+}
+
+TEST(KvStateTest, NothingMovesUpToWhatIsReserved) {
+  for (const int64_t first : {1, 40, 99}) {
+    KvState state(2, 1, 2);
+    state.Reserve(100);
+    state.Append(Fresh(2, first, 1), Fresh(2, first, 2));
+    const void* keys = state.keys().raw_data();
+    const void* values = state.values().raw_data();
+    std::vector<Tensor> all = {Fresh(2, first, 1)};
+    for (int64_t i = first; i < 100; ++i) {
+      all.push_back(Fresh(2, 1, 2 * i));
+      state.Append(all.back(), Fresh(2, 1, 2 * i + 1));
+    }
+    EXPECT_EQ(state.keys().raw_data(), keys);
+    EXPECT_EQ(state.values().raw_data(), values);
+    EXPECT_EQ(state.keys().dim(1), 100);
+    ExpectIdentical(state.ExactKeys(), Concat(all, 1), "keys");
+    state.Append(Fresh(2, 1, 7), Fresh(2, 1, 8));
+    EXPECT_EQ(state.length(), 101);
   }
 }
 

@@ -20,8 +20,13 @@ double SecondsSince(std::chrono::steady_clock::time_point start) {
 // The texts that are still being continued, as the rows of a state.
 class Batch {
  public:
-  Batch(const ResidualModel& model, GenerationState& state) : model_(model), state_(state) {
-    if (CanGoOn()) return;
+  // So many tokens are to be made of each.
+  Batch(const ResidualModel& model, GenerationState& state, int64_t new_tokens)
+      : model_(model), state_(state), new_tokens_(new_tokens) {
+    if (CanGoOn()) {
+      Reserve();
+      return;
+    }
     state_.model = ModelState();
     state_.rows.resize(state_.texts.size());
     std::iota(state_.rows.begin(), state_.rows.end(), int64_t{0});
@@ -77,6 +82,14 @@ class Batch {
     return longest;
   }
 
+  // Room for what is to be made, as far as that is not out of proportion.
+  void Reserve() {
+    const int64_t longest = std::max(Longest(), state_.model.length());
+    int64_t length = longest + std::min(new_tokens_, 3 * longest + 1024);
+    if (model_.n_ctx() > 0) length = std::min(length, model_.n_ctx());
+    state_.model.Reserve(length);
+  }
+
   // Reads all but the last `but` tokens of each row.
   Tensor Read(int64_t but) {
     int64_t past = state_.model.length();
@@ -89,6 +102,7 @@ class Batch {
       for (size_t row = 0; row < size(); ++row) texts.push_back(text(row));
       state_.padding = LeftPadding(texts);
       state_.model = model_.NewState(static_cast<int64_t>(size()));
+      Reserve();
     }
     std::vector<std::vector<int64_t>> unread;
     for (size_t row = 0; row < size(); ++row) {
@@ -100,6 +114,7 @@ class Batch {
 
   const ResidualModel& model_;
   GenerationState& state_;
+  int64_t new_tokens_;
 };
 
 }  // namespace
@@ -124,7 +139,7 @@ absl::StatusOr<Generated> ContinueGeneration(const ResidualModel& model,
   Generated result;
   result.continuations.resize(state.texts.size());
 
-  Batch batch(model, state);
+  Batch batch(model, state, options.max_new_tokens);
   auto start = std::chrono::steady_clock::now();
   if (options.max_new_tokens == 0) {
     batch.ReadAhead();

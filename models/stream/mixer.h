@@ -53,6 +53,8 @@ class MixerState {
   // order and repeated (beam search).
   virtual std::unique_ptr<MixerState> Select(absl::Span<const int64_t> rows) const = 0;
   virtual size_t bytes() const = 0;
+  // Makes room, when next it grows, for `length` tokens in all: for states that grow with them.
+  virtual void Reserve(int64_t length) {}
   // Writes what it remembers, every tensor in its exact size. Called after at least one token.
   virtual void Save(StateWriter& writer) const = 0;
   // Becomes, bit for bit, the state of `batch` rows that wrote these tensors after `length` > 0

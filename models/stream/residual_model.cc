@@ -105,6 +105,14 @@ ModelState ModelState::Select(absl::Span<const int64_t> rows) const {
   return selected;
 }
 
+void ModelState::Reserve(int64_t length) {
+  for (BlockState& block : blocks_) {
+    for (auto& state : block) {
+      if (state) state->Reserve(length);
+    }
+  }
+}
+
 size_t ModelState::bytes() const {
   size_t total = 0;
   for (const BlockState& block : blocks_) {

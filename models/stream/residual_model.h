@@ -140,6 +140,8 @@ class ModelState {
   // order and repeated (beam search).
   ModelState Select(absl::Span<const int64_t> rows) const;
   size_t bytes() const;
+  // Room for `length` tokens in all: up to there nothing that is remembered moves again.
+  void Reserve(int64_t length);
 
  private:
   friend class ResidualModel;
