@@ -1,6 +1,7 @@
 """llama.cpp, through llama-cpp-python, on GPT-2's weights: `pip install llama-cpp-python gguf`."""
 
 import ctypes
+import time
 
 import gguf
 import llama_cpp
@@ -53,10 +54,22 @@ def _silent(level, text, data):
     pass
 
 
-class Prefill:
-    """Reads a prompt; calling it gives the logits of its last position."""
+def quantize(path, to, kind):
+    """Writes a file of f32 weights anew as "bf16" or "q8_0", as llama-quantize does."""
+    llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = {
+        "bf16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16,
+        "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
+    }[kind]
+    if llama_cpp.llama_model_quantize(path.encode(), to.encode(), ctypes.byref(params)) != 0:
+        raise RuntimeError(f"llama.cpp cannot make {to} of {path}")
 
-    def __init__(self, path, tokens):
+
+class Model:
+    """A loaded file with room for so many tokens."""
+
+    def __init__(self, path, room):
         llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         self.model = llama_cpp.llama_model_load_from_file(
@@ -65,18 +78,49 @@ class Prefill:
         if not self.model:
             raise RuntimeError(f"llama.cpp cannot load {path}")
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx = params.n_batch = params.n_ubatch = len(tokens)
+        params.n_ctx = params.n_batch = params.n_ubatch = room
         self.context = llama_cpp.llama_init_from_model(self.model, params)
-        self.tokens = (llama_cpp.llama_token * len(tokens))(*tokens)
         self.vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
 
-    def __call__(self):
-        threads = torch.get_num_threads()
-        llama_cpp.llama_set_n_threads(self.context, threads, threads)
-        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)
-        batch = llama_cpp.llama_batch_get_one(self.tokens, len(self.tokens))
+    def read(self, tokens):
+        """Goes on with these tokens; the logits of the last, as a view."""
+        array = (llama_cpp.llama_token * len(tokens))(*tokens)
+        batch = llama_cpp.llama_batch_get_one(array, len(tokens))
         if llama_cpp.llama_decode(self.context, batch) != 0:
             raise RuntimeError("llama_decode failed")
         logits = llama_cpp.llama_get_logits_ith(self.context, -1)
-        array = ctypes.cast(logits, ctypes.POINTER(ctypes.c_float * self.vocab)).contents
-        return torch.frombuffer(array, dtype=torch.float32).clone()
+        values = ctypes.cast(logits, ctypes.POINTER(ctypes.c_float * self.vocab)).contents
+        return torch.frombuffer(values, dtype=torch.float32)
+
+    def start(self):
+        threads = torch.get_num_threads()
+        llama_cpp.llama_set_n_threads(self.context, threads, threads)
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)
+
+
+class Prefill:
+    """Reads a prompt; calling it gives the logits of its last position."""
+
+    def __init__(self, path, tokens):
+        self.model = Model(path, len(tokens))
+        self.tokens = tokens
+
+    def __call__(self):
+        self.model.start()
+        return self.model.read(self.tokens).clone()
+
+
+class Decode:
+    """Goes on greedily from a prompt; calling it gives the tokens and the seconds they took."""
+
+    def __init__(self, path, prompt, count):
+        self.model = Model(path, len(prompt) + count)
+        self.prompt, self.count = prompt, count
+
+    def __call__(self):
+        self.model.start()
+        tokens = [int(self.model.read(self.prompt).argmax())]
+        start = time.perf_counter()
+        while len(tokens) < self.count:
+            tokens.append(int(self.model.read(tokens[-1:]).argmax()))
+        return tokens, time.perf_counter() - start

@@ -1,0 +1,582 @@
+#!/usr/bin/env python3
+"""Races generation against Hugging Face's and llama.cpp's on this machine, in turns, in one run.
+
+    python3 -m venv /tmp/peers && /tmp/peers/bin/pip install torch==2.13.0 transformers gguf
+    /tmp/peers/bin/pip install --no-binary llama-cpp-python llama-cpp-python
+    /tmp/peers/bin/python tests/peers/generation.py
+
+GPT-2 124M with random weights on two threads: reading a prompt, going on from it in f32, bf16 and
+int8, the time from the start of a process to its first token, and the most memory a process held.
+Reading is timed in two processes that stay (//tests/bench:peer_server), as in compare.py; the rest
+is what //tools:generate itself says of a run (--json) or what its process shows. Times are medians,
+the ratio is theirs over ours. Going on is held to the read bandwidth measured in the same run: a
+token reads every weight but the table of positions, and the keys and values so far.
+
+Rows that miss their goal are marked; the exit code is 0 all the same.
+"""
+
+import argparse
+import fnmatch
+import json
+import pathlib
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE))
+
+THREADS = 2
+LAYERS, D_MODEL, N_CTX = 12, 768, 1024
+PROMPT = 32  # tokens before those that are timed
+
+# What a process of Hugging Face's does for its first tokens.
+HUGGING_FACE = """
+import sys, torch, transformers
+torch.set_num_threads(int(sys.argv[4]))
+transformers.utils.logging.disable_progress_bar()
+model = transformers.GPT2LMHeadModel.from_pretrained(sys.argv[1]).eval()
+ids = torch.arange(int(sys.argv[2]))[None]
+with torch.no_grad():
+    out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False,
+                         max_new_tokens=int(sys.argv[3]), pad_token_id=0, eos_token_id=None)
+print(out[0, ids.shape[1]:].tolist(), flush=True)
+"""
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="write docs/generation.md with the table"
+    )
+    parser.add_argument("--filter", default="*", metavar="GLOB", help="parts whose name matches")
+    parser.add_argument("--quick", action="store_true", help="fewer turns and tokens")
+    parser.add_argument("--list", action="store_true", help="name the parts and stop")
+    parser.add_argument("--bin", help="bazel-bin, with everything built already")
+    return parser.parse_args()
+
+
+def build():
+    targets = ["//tests/bench:peer_server", "//tools:generate"]
+    done = subprocess.run(["./bazelw", "build", *targets], cwd=ROOT, stdout=sys.stderr, check=False)
+    if done.returncode:
+        sys.exit(f"generation.py: ./bazelw build {' '.join(targets)} failed")
+    return ROOT / "bazel-bin"
+
+
+class Bench:
+    """The two programs, the models in every format, and the order of turns."""
+
+    def __init__(self, binaries, quick):
+        import race as races
+
+        self.race = races.Race(races.Server(str(binaries / "tests/bench/peer_server")), 0, 0)
+        self.generate = str(binaries / "tools/generate")
+        self.note = races.note
+        self.rounds = 3 if quick else 5
+        self.tokens = 64 if quick else 128
+        self._made = {}
+        about = subprocess.run([self.generate, "--help"], capture_output=True, text=True, check=True)
+        self.help = about.stdout + about.stderr
+
+    def close(self):
+        self.race.server.close()
+        shutil.rmtree(self.race.folder, ignore_errors=True)
+
+    def _make(self, key, make):
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def folder(self, dtype):
+        """As Hugging Face saves it, in f32 or bf16."""
+        import model_rows
+        import torch
+
+        plain = model_rows.gpt2_folder(self.race)
+        if dtype == "f32":
+            return plain
+
+        def make():
+            folder = f"{self.race.folder}/gpt2-{dtype}"
+            model_rows.gpt2(plain, torch.bfloat16).save_pretrained(folder)
+            return folder
+
+        return self._make(dtype, make)
+
+    def hugging_face(self, dtype):
+        import model_rows
+        import torch
+
+        wanted = {"f32": torch.float32, "bf16": torch.bfloat16}[dtype]
+        return self._make(("hf", dtype), lambda: model_rows.gpt2(self.folder("f32"), wanted))
+
+    def gguf(self, dtype):
+        """For llama.cpp, in f32, bf16 or q8_0."""
+        import llama
+
+        path = f"{self.race.folder}/gpt2-{dtype}.gguf"
+
+        def make():
+            if dtype == "f32":
+                llama.write_gguf(self.hugging_face("f32"), path)
+            else:
+                llama.quantize(self.gguf("f32"), path, dtype)
+            return path
+
+        return self._make(("gguf", dtype), make)
+
+    def turns(self, sides):
+        """Medians of the seconds that each of {name: function} gives, turn by turn."""
+        times = {name: [] for name in sides}
+        for turn in range(self.rounds + 1):
+            for name, side in sides.items():
+                seconds = side()
+                if turn > 0:  # the first is to warm up
+                    times[name].append(seconds)
+                time.sleep(0.01)  # let the other side's threads go to sleep
+        return {name: statistics.median(values) for name, values in times.items()}
+
+    def command(self, dtype, prompt, count, quantize=False):
+        return [
+            self.generate,
+            "--model=" + self.folder(dtype),
+            "--tokens=" + ",".join(map(str, range(prompt))),
+            f"--max_new_tokens={count}",
+            "--temperature=0",
+            "--stop_at_eos=false",
+            f"--threads={THREADS}",
+            "--json",
+        ] + (["--quantize=int8"] if quantize else [])
+
+
+def row(name, shape, dtype, peer, ours, theirs, goal, **more):
+    result = {
+        "name": name,
+        "shape": shape,
+        "dtype": dtype,
+        "threads": THREADS,
+        "peer": peer,
+        "ours_seconds": ours,
+        "peer_seconds": theirs,
+        "ratio": theirs / ours,
+        "goal": goal,
+        "limit_share": None,
+        "share_goal": None,
+        "error_ours": None,
+        "error_peer": None,
+    }
+    result.update(more)
+    return result
+
+
+def prefill(bench, pos):
+    import model_rows
+    import torch
+
+    tokens = torch.arange(pos)
+    folder = bench.folder("f32")
+    server = bench.race.server
+    server.ask(do="model", folder=folder, shape=[1, pos], dtype="f32", last_logits=1)
+    model = bench.hugging_face("f32")
+
+    def there():
+        with torch.no_grad():
+            # As its generate reads a prompt: a cache, and the logits of the last position.
+            return model(tokens[None], use_cache=True, logits_to_keep=1).logits[0, -1]
+
+    sides = {"ours": lambda: sum(ask()), "Hugging Face": lambda: timed(there)}
+    errors = {"ours": bench.race.our_results()[0].flatten(), "Hugging Face": there()}
+    try:
+        import llama
+
+        other = llama.Prefill(bench.gguf("f32"), tokens.tolist())
+        sides["llama.cpp"] = lambda: timed(other)
+        errors["llama.cpp"] = other()
+    except ImportError:
+        bench.note("  without llama.cpp: it needs the packages llama-cpp-python and gguf")
+
+    def ask():
+        return server.ask(do="time", threads=THREADS, seconds=0, repeat=1, warm=False)["times"]
+
+    with torch.no_grad():
+        exact = model_rows.gpt2(folder, torch.float64)(tokens[None], use_cache=False).logits[0, -1]
+    errors = {
+        name: float((logits.double() - exact).abs().max() / exact.abs().max())
+        for name, logits in errors.items()
+    }
+    medians = bench.turns(sides)
+    best = model_rows.gpt2_work(pos, pos, 1) / bench.race.limits(THREADS)["f32"]
+    for peer, goal in (("Hugging Face", 1.3), ("llama.cpp", 1.1)):
+        if peer in medians:
+            yield row(
+                "prefill",
+                f"1x{pos}",
+                "f32",
+                peer,
+                medians["ours"],
+                medians[peer],
+                goal,
+                limit_share=best / medians["ours"],
+                error_ours=errors["ours"],
+                error_peer=errors[peer],
+                tokens_per_second=pos / medians["ours"],
+                peer_tokens_per_second=pos / medians[peer],
+            )
+
+
+def timed(run):
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def weights_bytes(size):
+    """What a token reads of the weights: all but the table of positions."""
+    parameters = 50257 * D_MODEL + LAYERS * (12 * D_MODEL**2 + 13 * D_MODEL) + 2 * D_MODEL
+    return parameters * size
+
+
+def cache_bytes(tokens):
+    return 2 * LAYERS * D_MODEL * 4 * tokens
+
+
+def ours_going_on(bench, command, tokens_out):
+    def side():
+        result = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        tokens_out[:] = result["tokens"]
+        return result["seconds"]["decode"]
+
+    return side
+
+
+def decode(bench, dtype):
+    """One token after the other, behind a prompt of 32; the first comes with the prompt."""
+    import torch
+
+    steps = bench.tokens - 1
+    ours, theirs, likewise = [], [], []
+    int8 = dtype == "int8"
+    if int8 and "--quantize" not in bench.help:
+        bench.note("  left out: //tools:generate has no --quantize")
+        return
+    sides = {
+        "ours": ours_going_on(
+            bench, bench.command("f32" if int8 else dtype, PROMPT, bench.tokens, int8), ours
+        )
+    }
+    if int8:
+        sides["our bf16"] = ours_going_on(bench, bench.command("bf16", PROMPT, bench.tokens), [])
+    else:
+        model = bench.hugging_face(dtype)
+        ids = torch.arange(PROMPT)[None]
+
+        def hugging_face():
+            # Its own loop, less the time of one with a single token.
+            def run(count):
+                with torch.no_grad():
+                    return model.generate(
+                        ids,
+                        attention_mask=torch.ones_like(ids),
+                        do_sample=False,
+                        max_new_tokens=count,
+                        pad_token_id=0,
+                        eos_token_id=None,
+                    )
+
+            first = timed(lambda: run(1))
+            start = time.perf_counter()
+            theirs[:] = run(bench.tokens)[0, PROMPT:].tolist()
+            return time.perf_counter() - start - first
+
+        sides["Hugging Face"] = hugging_face
+    peer_dtype = "q8_0" if int8 else dtype
+    try:
+        import llama
+
+        other = llama.Decode(bench.gguf(peer_dtype), list(range(PROMPT)), bench.tokens)
+
+        def llama_cpp():
+            likewise[:], seconds = other()
+            return seconds
+
+        sides["llama.cpp"] = llama_cpp
+    except ImportError:
+        bench.note("  without llama.cpp: it needs the packages llama-cpp-python and gguf")
+    size = {"f32": 4, "bf16": 2, "int8": 1}[dtype]
+    amount = weights_bytes(size) + cache_bytes(PROMPT + bench.tokens / 2)
+
+    def limit():  # other tenants of the memory come and go: in turns with the rest
+        return steps * amount / bench.race.server.ask(do="limits", threads=THREADS)["read"]
+
+    sides["limit"] = limit
+    medians = bench.turns(sides)
+    best = medians["limit"] / steps
+    per_token = {name: seconds / steps for name, seconds in medians.items()}
+    for peer, tokens in (("Hugging Face", theirs), ("llama.cpp", likewise), ("our bf16", None)):
+        if peer not in per_token:
+            continue
+        goal, share_goal = 0.9 * per_token[peer] / best, 0.9
+        if int8:  # held to peers, not to the bandwidth
+            goal, share_goal = (1.6 if peer == "our bf16" else 1.0), None
+        same = 0
+        while tokens and same < len(ours) and ours[same] == tokens[same]:
+            same += 1
+        yield row(
+            "decode",
+            f"{PROMPT} + {bench.tokens}",
+            dtype,
+            peer if peer != "llama.cpp" or not int8 else "llama.cpp q8_0",
+            per_token["ours"],
+            per_token[peer],
+            goal,
+            limit_share=best / per_token["ours"],
+            share_goal=share_goal,
+            tokens_per_second=1 / per_token["ours"],
+            peer_tokens_per_second=1 / per_token[peer],
+            same_tokens=same if tokens else None,
+        )
+
+
+def first_byte(command):
+    """Seconds from the start of a process to its first output."""
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        first = process.stdout.read(1)
+        seconds = time.perf_counter() - start
+        process.stdout.read()
+    if process.returncode or not first:
+        raise RuntimeError(f"{command[0]} ended with {process.returncode}")
+    return seconds
+
+
+def python_command(bench, prompt, count):
+    return [
+        sys.executable,
+        "-c",
+        HUGGING_FACE,
+        bench.folder("f32"),
+        str(prompt),
+        str(count),
+        str(THREADS),
+    ]
+
+
+def first_token(bench):
+    ours = [arg for arg in bench.command("f32", PROMPT, 1) if arg != "--json"]
+    theirs = python_command(bench, PROMPT, 1)
+    bench.rounds, rounds = min(bench.rounds, 3), bench.rounds
+    medians = bench.turns({"ours": lambda: first_byte(ours), "theirs": lambda: first_byte(theirs)})
+    bench.rounds = rounds
+    yield row(
+        "start to first token",
+        f"{PROMPT} + 1",
+        "f32",
+        "Hugging Face",
+        medians["ours"],
+        medians["theirs"],
+        10.0,
+    )
+
+
+def peak_memory(command):
+    """The VmHWM of a process: the most bytes it held at once, mapped files that it read included."""
+    peak = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        reader = threading.Thread(target=process.stdout.read)
+        reader.start()
+        while process.poll() is None:
+            try:
+                status = pathlib.Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+            except OSError:
+                break
+            found = re.search(r"VmHWM:\s+(\d+) kB", status)
+            peak = max(peak, 1024 * int(found.group(1)) if found else 0)
+            time.sleep(0.002)
+        reader.join()
+    if process.returncode:
+        raise RuntimeError(f"{command[0]} ended with {process.returncode}")
+    return peak
+
+
+def memory(bench, dtype):
+    """Ours against 1.1 times the weights and the cache, and against a process of Hugging Face's."""
+    file = pathlib.Path(bench.folder(dtype)) / "model.safetensors"
+    for prompt, count in ((PROMPT, 128), (960, 64)):
+        needed = file.stat().st_size + cache_bytes(prompt + count)
+        ours = peak_memory(bench.command(dtype, prompt, count))
+        theirs = None
+        if dtype == "f32" and prompt == PROMPT:
+            theirs = peak_memory(python_command(bench, prompt, count))
+        yield {
+            "name": "peak memory",
+            "shape": f"{prompt} + {count}",
+            "dtype": dtype,
+            "threads": THREADS,
+            "peer": "Hugging Face",
+            "ours_bytes": ours,
+            "peer_bytes": theirs,
+            "needed_bytes": needed,
+            "ratio": ours / needed,
+            "goal": 1.1,
+        }
+
+
+PARTS = {
+    "prefill 512": lambda bench: prefill(bench, 512),
+    "prefill 1024": lambda bench: prefill(bench, N_CTX),
+    "decode f32": lambda bench: decode(bench, "f32"),
+    "decode bf16": lambda bench: decode(bench, "bf16"),
+    "decode int8": lambda bench: decode(bench, "int8"),
+    "first token": first_token,
+    "memory f32": lambda bench: memory(bench, "f32"),
+    "memory bf16": lambda bench: memory(bench, "bf16"),
+}
+
+COLUMNS = (
+    "what", "tokens", "dtype", "against", "ours", "theirs", "ratio", "goal", "", "of the limit",
+    "tokens/s", "theirs ",
+)
+
+
+def missed(result):
+    if "ours_bytes" in result:
+        return result["ratio"] > result["goal"]
+    return result["ratio"] < result["goal"]
+
+
+def cells(result):
+    import report
+
+    def rate(key):
+        return f"{result[key]:.0f}" if result.get(key) else "-"
+
+    if "ours_bytes" in result:
+        peer = result["peer_bytes"]
+        return (
+            result["name"],
+            result["shape"],
+            result["dtype"],
+            "weights and cache",
+            f'{result["ours_bytes"] / 1e6:.0f} MB',
+            "-" if peer is None else f"{peer / 1e6:.0f} MB (Hugging Face)",
+            f'{result["ratio"]:.2f}',
+            f'<= {result["goal"]:.2f}',
+            "missed" if missed(result) else "",
+            "-",
+            "-",
+            "-",
+        )
+    share = "-" if result["limit_share"] is None else f'{100 * result["limit_share"]:.0f} %'
+    if result["share_goal"] is not None:
+        share += f' of {100 * result["share_goal"]:.0f} %'
+    return (
+        result["name"],
+        result["shape"],
+        result["dtype"],
+        result["peer"],
+        report.seconds(result["ours_seconds"]),
+        report.seconds(result["peer_seconds"]),
+        f'{result["ratio"]:.2f}',
+        f'{result["goal"]:.2f}',
+        "missed" if missed(result) else "",
+        share,
+        rate("tokens_per_second"),
+        rate("peer_tokens_per_second"),
+    )
+
+
+def head(whole):
+    import report
+
+    lines = [f'{whole["machine"]}; ' + ", ".join(f"{k} {v}" for k, v in whole["peers"].items())]
+    return lines + report.limits_text(whole)
+
+
+def table(whole):
+    rows = [COLUMNS] + [cells(result) for result in whole["rows"]]
+    widths = [max(len(line[i]) for line in rows) for i in range(len(COLUMNS))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in rows]
+    return "\n".join(head(whole) + [""] + lines)
+
+
+def write_docs(path, whole):
+    """The page; what stands between the marks of notes in the page before it is kept."""
+    import datetime
+
+    import report
+
+    notes = f"{report.NOTES_BEGIN}\n{report.NOTES_END}"
+    if path.exists():
+        before = path.read_text(encoding="utf-8")
+        if report.NOTES_BEGIN in before and report.NOTES_END in before:
+            end = before.index(report.NOTES_END) + len(report.NOTES_END)
+            notes = before[before.index(report.NOTES_BEGIN) : end]
+    text = [
+        "# Generation against Hugging Face and llama.cpp",
+        "",
+        "Written by `tests/peers/generation.py --write-docs`; run it to have the numbers of your "
+        "machine. GPT-2 124M with random weights; all sides take turns in one run, times are "
+        "medians, of decoding per token; the ratio is theirs over ours (above 1 we are faster). "
+        "Decoding is held to the read bandwidth measured in the same run, memory to the bytes of "
+        "the weights and of the keys and values.",
+        "",
+        f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}; " + head(whole)[0] + ".",
+        "",
+    ]
+    text += [f"- {line}" for line in head(whole)[1:]]
+    text += ["", notes, "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    text += ["| " + " | ".join(cells(result)) + " |" for result in whole["rows"]]
+    path.write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def main():
+    args = arguments()
+    names = [name for name in PARTS if fnmatch.fnmatch(name, args.filter)]
+    if not names:
+        sys.exit(f"generation.py: no part matches {args.filter!r}; --list names them")
+    if args.list:
+        print("\n".join(names))
+        return
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        sys.exit(f"generation.py: {error}; in a virtual environment: pip install torch transformers")
+    import report
+
+    torch.set_num_threads(THREADS)
+    bench = Bench(pathlib.Path(args.bin) if args.bin else build(), args.quick)
+    results = []
+    try:
+        for name in names:
+            bench.note(name)
+            for result in PARTS[name](bench):
+                results.append(result)
+                bench.note("  " + "  ".join(cells(result)))
+        limits = {str(THREADS): bench.race.limits(THREADS)}
+    finally:
+        bench.close()
+    peers = {"PyTorch": torch.__version__, "transformers": transformers.__version__}
+    try:
+        import llama_cpp
+
+        peers["llama-cpp-python"] = llama_cpp.__version__
+    except ImportError:
+        pass
+    whole = {"machine": report.machine(), "peers": peers, "limits": limits, "rows": results}
+    if args.write_docs:
+        write_docs(ROOT / "docs/generation.md", whole)
+    print(json.dumps(whole, indent=1) if args.json else table(whole))
+
+
+if __name__ == "__main__":
+    main()
