@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -27,28 +28,23 @@ using gemm_internal::Readers;
 using gemm_internal::RunTiny;
 using gemm_internal::TileArgs;
 
-// Of a part of k at most. Deep, so that sums are read and written seldom; a task's columns, 256 of
-// them, are half of a 1 MiB cache at this depth.
+// Of a part of k at most. Deep, so that sums are read and written seldom.
 constexpr int64_t kDepth = 512;
 // Rows are packed kPackedBytes at once, and kDepthAtOnce of k.
 constexpr int64_t kPackedBytes = int64_t{8} << 20;
 constexpr int64_t kDepthAtOnce = 4096;
-// Panels of columns of a task: 256 columns x 512 are half of a 1 MiB cache.
-constexpr int64_t kTaskPanels = 8;
-// Tasks of a thread wanted, so that threads end at about the same time, but of some 5 us at least;
-// one thread needs no more than there are columns for. Each task of the same columns packs them
-// again: training steps of d_model 384 with 16 tasks instead of 8 for two threads took 5 % longer
-// in bf16, with 16 instead of 1 for one thread 3 % in f32.
-constexpr int64_t kTasksOfThread = 4;
-constexpr double kLeastWork = 1 << 19;   // multiplications
-constexpr int64_t kPackGrain = 1 << 14;  // elements
+// Panels of columns of a task: 128 columns x 512 are a quarter of a 1 MiB cache. With 8, the same
+// for f32, 2 to 3 % less for bf16 of 512.
+constexpr int64_t kTaskPanels = 4;
+// Multiplications of a region: some 5 us at least, a tenth of a second at most, so that threads end
+// at about the same time.
+constexpr double kLeastWork = 1 << 19, kMostWork = static_cast<double>(int64_t{1} << 32);
 // Columns of a task of few rows, or of one, and multiplications it is worth a thread for.
 constexpr int64_t kStreamed = 2048, kStreamedForOne = 4096;
 constexpr double kLeastStreamed = 1 << 17;
+constexpr int64_t kPiecesOfThread = 4;  // of dot products
 // Which way pays where.
 constexpr int64_t kMostFewRows = 16, kMostDotRows = 16, kLeastDotDepth = 64;
-
-int64_t TasksWanted() { return NumThreads() == 1 ? 1 : kTasksOfThread * NumThreads(); }
 
 int64_t RoundUp(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
@@ -71,6 +67,18 @@ const GemmKernels& KernelsFor(DType dtype) {
 }
 
 char* Data(const StorageRef& storage) { return static_cast<char*>(storage->data()); }
+
+// Memory for what is packed, which the thread keeps: to write what another core has read or written
+// last takes several times as long, a tenth of a product of 1024 where the two share no cache.
+char* Scratch(int64_t bytes) {
+  thread_local StorageRef scratch;
+  thread_local int64_t size = 0;
+  if (bytes > size) {
+    scratch = AllocateHost(bytes);
+    size = bytes;
+  }
+  return Data(scratch);
+}
 
 void Apply(Activation activation, DType dtype, const void* from, void* to, int64_t n) {
   const UnaryOp op = UnaryOpOf(activation);
@@ -121,12 +129,21 @@ class Product {
   void Dots() const;
 
  private:
-  // Rows and k that are packed at once.
+  // How many regions a result is cut into.
+  struct Grid {
+    int64_t down, across;
+  };
+  // Rows and k that are packed at once, and columns.
   struct Block {
-    Range m, k;
+    Range m, n, k;
     Panels rows;
-    char* a;     // packed
-    char* sums;  // [m, N], if c cannot hold sums over several blocks of k
+    char* a;      // packed
+    bool packed;  // a has been
+    char* sums;   // [m, n], if c cannot hold sums over several blocks of k
+
+    char* Panel(const Product& p, int64_t i, int64_t part) const {
+      return a + (part * rows.Count() + i) * p.a_step_ * p.kernels_.packed_bytes;
+    }
   };
   // Where the sums of a task are made. Steps are in elements.
   struct Sums {
@@ -152,9 +169,11 @@ class Product {
     return static_cast<const char*>(g_.bias) + (g_.transposed_c ? m : n) * sum_size_;
   }
   Sums SumsOf(Range m, Range n) const;
-  void PackRows(const Block& block) const;
-  void Compute(const Block& block) const;
-  void Task(const Block& block, Range row_panels, Range n, char* packed_b) const;
+  Grid GridOf(int64_t columns) const;
+  void Region(absl::Span<const Product* const> products, Range m, int64_t column,
+              int64_t across) const;
+  void PackRows(const Block& block, int64_t panel, int64_t part) const;
+  void Task(const Block& block, Range n, char* packed_b) const;
   struct Rows;
   void Columns(const Rows& rows, Range n) const;
   void Finish(Range m, Range n, const Sums& sums) const;
@@ -197,110 +216,125 @@ Product::Sums Product::SumsOf(Range m, Range n) const {
           StorageRef()};
 }
 
-// In the manner of Goto and van de Geijn (2008) and BLIS:
+// In the manner of Goto and van de Geijn (2008) and BLIS, but that threads share nothing they
+// write:
 //
-//   for each block of rows and of k that fits the last cache when packed:
-//     its panels of rows are packed                                       (parallel)
-//     for each task, some panels of columns (and, if those are few, a part of the rows): (parallel)
-//       for each part of k:
-//         the task's columns are packed, into a buffer in its core's own cache
-//         for each panel of rows:  for each panel of columns:
+//   for each region of the result, one or a few for each thread:            (parallel)
+//     for each block of its rows and of k that fits the last cache when packed:
+//       for each task, some panels of columns, and each part of k:
+//         the columns are packed, into a buffer in the core's own cache
+//         for each panel of rows (packed when the first task meets it):  for each of columns:
 //           c[tile] += a[panel] b[panel], in registers
 //       the task's part of c: activation, rounding
 //
 // k is cut at places that depend on K alone, so an element is the same sum for any number of
-// threads, and wherever it lies in the result. Packing the columns of all tasks first, as the rows
-// are, took 3 % of a product of 1024 instead of 2: they came back from the last cache.
+// threads, and wherever it lies in the result.
+//
+// Rows packed once, by all threads, for tasks that all threads took: as fast where two cores share
+// a cache, 13 % less in f32 of 1024 where they do not, and 10 to 30 % less in products of 768 x 128
+// x 128, for the second join. Regions of a power of two columns instead of rows: 3 % less, packing
+// the rows twice.
 void Product::Blocked(absl::Span<const Product> others) const {
-  const int64_t k_at_once = std::min(g_.K, kDepthAtOnce / depth_ * depth_);
-  const int64_t row_bytes = k_at_once * kernels_.packed_bytes / kernels_.packed_k;
-  const int64_t m_at_once =
-      EqualParts(g_.M, std::max<int64_t>(kernels_.rows, kPackedBytes / row_bytes), kernels_.rows);
-  const int64_t panels = NumChunks(std::min(m_at_once, g_.M), kernels_.rows);
-  const StorageRef a =
-      AllocateHost(NumChunks(k_at_once, depth_) * panels * a_step_ * kernels_.packed_bytes);
   absl::InlinedVector<const Product*, 4> products = {this};
   for (const Product& other : others) products.push_back(&other);
-  absl::InlinedVector<StorageRef, 4> sums(products.size());
-  for (size_t i = 0; i < products.size(); ++i) {
-    const Product& p = *products[i];
-    if (p.Narrow() && g_.K > k_at_once) sums[i] = AllocateHost(m_at_once * p.g_.N * p.sum_size_);
+  int64_t columns = 0;
+  for (const Product* p : products) columns += p->g_.N;
+  const Grid grid = GridOf(columns);
+  ParallelFor(grid.down * grid.across, 1, [&](int64_t i, int64_t) {
+    const int64_t row = i / grid.across, column = i % grid.across;
+    Region(products, {g_.M * row / grid.down, g_.M * (row + 1) / grid.down}, column, grid.across);
+  });
+}
+
+// As many regions as are wanted or more, in the way that packs least. What lies with k together is
+// transposed on the way, and counts twice.
+Product::Grid Product::GridOf(int64_t columns) const {
+  const double work = static_cast<double>(g_.M) * g_.K * columns;
+  const int64_t threads = NumThreads();
+  const int64_t of_thread = threads == 1 ? 1 : 1 + static_cast<int64_t>(work / threads / kMostWork);
+  const int64_t wanted = std::min(threads * of_thread, 1 + static_cast<int64_t>(work / kLeastWork));
+  const int64_t most_down = NumChunks(g_.M, kernels_.rows);
+  const int64_t most_across = NumChunks(g_.N, kernels_.columns);
+  const int64_t rows = g_.M * (a_.x_step == 1 ? 1 : 2), all = columns * (b_.x_step == 1 ? 1 : 2);
+  Grid best = {most_down, most_across};
+  int64_t least = std::numeric_limits<int64_t>::max();
+  for (int64_t down = std::min(wanted, most_down); down > 0; --down) {
+    const int64_t across = std::min(NumChunks(wanted, down), most_across);
+    const int64_t packed = across * rows + down * all;
+    if (down * across >= wanted && packed < least) {
+      best = {down, across};
+      least = packed;
+    }
   }
+  return best;
+}
+
+// Rows m and the part `column` of `across` of the columns of each of the products of this a.
+void Product::Region(absl::Span<const Product* const> products, Range m, int64_t column,
+                     int64_t across) const {
+  const int64_t k_at_once = std::min(g_.K, kDepthAtOnce / depth_ * depth_);
+  const int64_t row_bytes = k_at_once * kernels_.packed_bytes / kernels_.packed_k;
+  const int64_t m_at_once = EqualParts(
+      m.size(), std::max<int64_t>(kernels_.rows, kPackedBytes / row_bytes), kernels_.rows);
+  const int64_t panels = NumChunks(std::min(m_at_once, m.size()), kernels_.rows);
+  const int64_t a_bytes =
+      RoundUp(NumChunks(k_at_once, depth_) * panels * a_step_ * kernels_.packed_bytes, 64);
+  const int64_t b_bytes = kTaskPanels * b_step_ * kernels_.packed_bytes;
+  char* const scratch = Scratch(a_bytes + b_bytes);
+  absl::InlinedVector<StorageRef, 4> sums(products.size());
   Block block;
-  block.a = Data(a);
-  for (int64_t m = 0; m < g_.M; m += m_at_once) {
-    block.m = {m, std::min(g_.M, m + m_at_once)};
+  block.a = scratch;
+  for (int64_t row = m.begin; row < m.end; row += m_at_once) {
+    block.m = {row, std::min(m.end, row + m_at_once)};
     const int64_t count = NumChunks(block.m.size(), kernels_.rows);
     block.rows = {block.m.size(), block.m.size() / count, block.m.size() % count};
     for (int64_t k = 0; k < g_.K; k += k_at_once) {
       block.k = {k, std::min(g_.K, k + k_at_once)};
-      PackRows(block);
+      block.packed = false;
       for (size_t i = 0; i < products.size(); ++i) {
+        const Product& p = *products[i];
+        const int64_t column_panels = NumChunks(p.g_.N, kernels_.columns);
+        const Range some = {column_panels * column / across, column_panels * (column + 1) / across};
+        if (some.size() == 0) continue;
+        block.n = {some.begin * kernels_.columns, std::min(p.g_.N, some.end * kernels_.columns)};
+        if (p.Narrow() && g_.K > k_at_once && !sums[i]) {
+          sums[i] = AllocateHost(m_at_once * block.n.size() * p.sum_size_);
+        }
         block.sums = sums[i] ? Data(sums[i]) : nullptr;
-        products[i]->Compute(block);
+        const int64_t tasks = NumChunks(some.size(), kTaskPanels);
+        for (int64_t task = 0; task < tasks; ++task) {
+          const int64_t begin = some.begin + some.size() * task / tasks;
+          const int64_t end = some.begin + some.size() * (task + 1) / tasks;
+          p.Task(block, {begin * kernels_.columns, std::min(p.g_.N, end * kernels_.columns)},
+                 scratch + a_bytes);
+          block.packed = true;
+        }
       }
     }
   }
 }
 
-void Product::PackRows(const Block& block) const {
-  const PackArgs all =
+// Panels of rows, from `panel` on, of a part of k. Rows that lie side by side are packed several
+// panels at once, see PackRuns.
+void Product::PackRows(const Block& block, int64_t panel, int64_t part) const {
+  const int64_t at_once = a_.x_step == 1 ? 4 : 1;
+  if (panel % at_once != 0) return;
+  PackArgs args =
       PackingA(block.m.begin, block.k.begin, block.rows, nullptr, kernels_.row_stride, a_step_);
-  // Rows that lie side by side are packed several panels at once, see PackRuns.
-  const int64_t grain =
-      std::max<int64_t>(a_.x_step == 1 ? 4 : 1, kPackGrain / (kernels_.rows * block.k.size()));
-  ParallelFor(all.end, grain, [&](int64_t begin, int64_t end) {
-    PackArgs args = all;
-    args.begin = begin;
-    args.end = end;
-    for (int64_t k = 0, part = 0; k < block.k.size(); k += depth_, ++part) {
-      args.k0 = k;
-      args.k = std::min(depth_, block.k.size() - k);
-      args.to = block.a + (part * all.end + begin) * a_step_ * kernels_.packed_bytes;
-      read_a_.pack(args);
-    }
-  });
+  args.begin = panel;
+  args.end = std::min(block.rows.Count(), panel + at_once);
+  args.k0 = part * depth_;
+  args.k = std::min(depth_, block.k.size() - args.k0);
+  args.to = block.Panel(*this, panel, part);
+  read_a_.pack(args);
 }
 
-void Product::Compute(const Block& block) const {
-  const int64_t row_panels = block.rows.Count();
-  const int64_t column_panels = NumChunks(g_.N, kernels_.columns);
-  const double work = static_cast<double>(block.m.size()) * g_.N * block.k.size();
-  // Narrower tasks first: shorter ones pack the same columns again. No sum depends on how many.
-  const int64_t wanted = TasksWanted();
-  int64_t across = NumChunks(column_panels, kTaskPanels), down = 1;
-  while (across * down < wanted && work / (across * down) > 2 * kLeastWork) {
-    if (column_panels / across >= 4) {
-      across *= 2;
-    } else if (row_panels / down >= 4) {
-      down *= 2;
-    } else {
-      break;
-    }
-  }
-  const int64_t tasks = across * down;
-  const int64_t grain = static_cast<int64_t>(std::max(1.0, kLeastWork * tasks / work));
-  ParallelFor(tasks, grain, [&](int64_t begin, int64_t end) {
-    const StorageRef b =
-        AllocateHost(NumChunks(column_panels, across) * b_step_ * kernels_.packed_bytes);
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t i = task % down, j = task / down;
-      Task(block, {row_panels * i / down, row_panels * (i + 1) / down},
-           {column_panels * j / across * kernels_.columns,
-            std::min(g_.N, column_panels * (j + 1) / across * kernels_.columns)},
-           Data(b));
-    }
-  });
-}
-
-void Product::Task(const Block& block, Range row_panels, Range n, char* packed_b) const {
-  const Range m{block.m.begin + block.rows.Begin(row_panels.begin),
-                block.m.begin + block.rows.Begin(row_panels.end)};
+void Product::Task(const Block& block, Range n, char* packed_b) const {
+  const Range m = block.m;
   const Panels columns{n.size(), kernels_.columns, 0};
   Sums sums;
   if (block.sums != nullptr) {
-    const int64_t first = (m.begin - block.m.begin) * g_.N + n.begin;
-    sums = {block.sums + first * sum_size_, g_.N, 1, StorageRef()};
+    sums = {block.sums + (n.begin - block.n.begin) * sum_size_, block.n.size(), 1, StorageRef()};
   } else {
     sums = SumsOf(m, n);
   }
@@ -317,9 +351,10 @@ void Product::Task(const Block& block, Range row_panels, Range n, char* packed_b
     read_b_.pack(pack);
     tile.k = Packed(pack.k);
     tile.add = block.k.begin + k > 0;
-    for (int64_t i = row_panels.begin; i < row_panels.end; ++i) {
-      const int64_t row = block.m.begin + block.rows.Begin(i) - m.begin;
-      tile.a = block.a + (part * block.rows.Count() + i) * a_step_ * kernels_.packed_bytes;
+    for (int64_t i = 0; i < block.rows.Count(); ++i) {
+      if (!block.packed) PackRows(block, i, part);
+      const int64_t row = block.rows.Begin(i);
+      tile.a = block.Panel(*this, i, part);
       tile.rows = block.rows.Width(i);
       for (int64_t j = 0; j < pack.end; ++j) {
         tile.b = packed_b + j * b_step_ * kernels_.packed_bytes;
@@ -333,6 +368,7 @@ void Product::Task(const Block& block, Range row_panels, Range n, char* packed_b
   }
   if (block.k.end == g_.K) Finish(m, n, sums);
 }
+
 // The rows of a product of few: k after k, a few rows each.
 struct Product::Rows {
   Panels panels;
@@ -449,8 +485,9 @@ void Product::Dots() const {
   all.bias_of_rows = g_.transposed_c;
   const double work = static_cast<double>(g_.M) * g_.K;
   // Long pieces, which memory likes; in fours, so that cuts change no bits.
-  const int64_t grain = RoundUp(
-      std::max(static_cast<int64_t>(kLeastStreamed / work), NumChunks(g_.N, TasksWanted())), 4);
+  const int64_t pieces = NumThreads() == 1 ? 1 : kPiecesOfThread * NumThreads();
+  const int64_t grain =
+      RoundUp(std::max(static_cast<int64_t>(kLeastStreamed / work), NumChunks(g_.N, pieces)), 4);
   ParallelFor(g_.N, grain, [&](int64_t begin, int64_t end) {
     const Sums sums = SumsOf({0, g_.M}, {begin, end});
     DotArgs args = all;
