@@ -1,0 +1,39 @@
+// Private: memory of matrix products.
+
+#ifndef RESIDUAL_OPS_GEMM_GEMM_MEMORY_H_
+#define RESIDUAL_OPS_GEMM_GEMM_MEMORY_H_
+
+#include <cstdint>
+#include <cstring>
+
+#include "tensor/core/storage.h"
+
+namespace residual {
+namespace gemm_internal {
+
+// Memory for what is packed, which the thread keeps: to write what another core has read or written
+// last takes several times as long, a tenth of a product of 1024 where the two share no cache.
+inline char* Scratch(int64_t bytes) {
+  thread_local StorageRef scratch;
+  thread_local int64_t size = 0;
+  if (bytes > size) {
+    scratch = AllocateHost(bytes);
+    size = bytes;
+  }
+  return static_cast<char*>(scratch->data());
+}
+
+// [rows, columns] to [columns, rows]; small.
+inline void CopyTransposed(const void* from, int64_t rows, int64_t columns, int64_t size,
+                           char* to) {
+  const char* x = static_cast<const char*>(from);
+  for (int64_t c = 0; c < columns; ++c) {
+    for (int64_t r = 0; r < rows; ++r, to += size)
+      std::memcpy(to, x + (r * columns + c) * size, size);
+  }
+}
+
+}  // namespace gemm_internal
+}  // namespace residual
+
+#endif  // RESIDUAL_OPS_GEMM_GEMM_MEMORY_H_
