@@ -69,7 +69,7 @@ int main(int argc, char** argv) {
       "nor do its bytes count. loss: nats per scored token; perplexity: exp(loss); bits_per_byte: "
       "the loss of the whole text in bits, over its bytes.",
       "--model=DIR --text=FILE");
-  residual::ModelFlags model(cli);
+  residual::ModelFlags model(cli, residual::ModelFlags::kRun);
   std::string text;
   residual::TextLossOptions options;
   cli.Path("text", &text, "the text").Required();

@@ -277,7 +277,7 @@ int main(int argc, char** argv) {
                             "distribution; --temperature=0 takes the most probable token each "
                             "time, --num_beams searches for the most probable text.",
                             "--model=DIR --prompt='Once upon a time' --temperature=0.8");
-  residual::ModelFlags model(cli);
+  residual::ModelFlags model(cli, residual::ModelFlags::kRun);
   residual::PromptFlags prompt(cli);
   residual::Flags flags;
   residual::SamplerOptions& sampler = flags.generate.sampler;

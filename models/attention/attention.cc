@@ -22,10 +22,7 @@
 namespace residual {
 namespace {
 
-// [d_model, heads, d_head] as the matrix of all heads, and the bias [heads, d_head] of it.
-Tensor AllHeads(const Tensor& weight) {
-  return weight.Reshaped({weight.dim(0), weight.dim(1) * weight.dim(2)});
-}
+// A bias [heads, d_head] of all heads.
 Tensor AllHeadsBias(const Tensor& bias) {
   return bias.defined() ? bias.Reshaped({bias.elements()}) : bias;
 }
@@ -242,20 +239,19 @@ Tensor AttentionMixer::Forward(const Tensor& x, const MixerContext& context, Mix
 
   Tensor q, k, v;
   if (rows.defined() || (narrow && rotates) || hook.Wants(kQIn, kKIn, kVIn)) {
-    const auto project = [&](const Tensor& in, const Tensor& weight, const Tensor& bias,
+    const auto project = [&](const Tensor& in, const Weight& weight, const Tensor& bias,
                              bool turns) {
       MatMulOptions with_bias;
       with_bias.bias = AllHeadsBias(bias);
-      return Linear(in, AllHeads(weight), precision, with_bias, narrow && !turns);
+      return Linear(in, weight, precision, with_bias, narrow && !turns);
     };
     q = project(hook(kQIn, qk_input), W_Q_, b_Q_, rotates);
     k = project(hook(kKIn, qk_input), W_K_, b_K_, rotates);
     v = project(hook(kVIn, x), W_V_, b_V_, false);
   } else {
     std::vector<Tensor> biases;
-    if (b_Q_.defined()) biases = {AllHeadsBias(b_Q_), AllHeadsBias(b_K_), AllHeadsBias(b_V_)};
-    const std::vector<Tensor> all =
-        LinearEach(x, {AllHeads(W_Q_), AllHeads(W_K_), AllHeads(W_V_)}, biases, precision, narrow);
+    if (b_Q_.defined()) biases = {b_Q_, b_K_, b_V_};
+    const std::vector<Tensor> all = LinearEach(x, {&W_Q_, &W_K_, &W_V_}, biases, precision, narrow);
     q = all[0];
     k = all[1];
     v = all[2];
@@ -305,14 +301,13 @@ Tensor AttentionMixer::Forward(const Tensor& x, const MixerContext& context, Mix
   z = hook(kZ, z);
 
   if (hook.Wants(kResult)) {
-    const Tensor results = hook(kResult, HeadResults(z, W_O_, precision));
+    const Tensor results = hook(kResult, HeadResults(z, W_O_.Dense(), precision));
     const Tensor sum = Sum(results, 2);
     return b_O_.defined() ? Add(sum, b_O_) : sum;
   }
   MatMulOptions out;
   out.bias = b_O_;
-  return Linear(z.Reshaped({batch, pos, config_.n_heads * config_.d_head}),
-                W_O_.Reshaped({config_.n_heads * config_.d_head, config_.d_model}), precision, out);
+  return Linear(z.Reshaped({batch, pos, config_.n_heads * config_.d_head}), W_O_, precision, out);
 }
 
 }  // namespace residual

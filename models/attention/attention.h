@@ -112,7 +112,8 @@ class AttentionMixer : public Mixer {
  private:
   AttentionConfig config_;
   RotaryOptions rotary_;
-  Tensor W_Q_, W_K_, W_V_, W_O_, b_Q_, b_K_, b_V_, b_O_;
+  Weight W_Q_, W_K_, W_V_, W_O_;
+  Tensor b_Q_, b_K_, b_V_, b_O_;
 };
 
 // The slopes of ALiBi: 2^(-8/n), 2^(-16/n), ... for n heads, n a power of two; for other n those of

@@ -96,7 +96,8 @@ absl::StatusOr<LoadPlan> PlanLoad(ResidualModel& model, absl::Span<const NameMap
 }
 
 absl::Status ReadParameters(ResidualModel& model, const LoadPlan& plan, const TensorSource& source,
-                            bool writable) {
+                            const ParameterFormat& format) {
+  RESIDUAL_CHECK(!format.writable || !format.stored) << "stored weights cannot be written";
   std::vector<Parameter> parameters = Parameters(model);
   RESIDUAL_CHECK_EQ(parameters.size(), plan.sources.size());
   // Tensors of which parts are still to be read (the three of GPT-2's c_attn), and how many.
@@ -108,20 +109,37 @@ absl::Status ReadParameters(ResidualModel& model, const LoadPlan& plan, const Te
       InitializeParameter(parameter, 0);
       continue;
     }
-    Tensor stored;
+    const bool stored = format.stored && parameter.weight != nullptr;
+    Tensor tensor;
     const auto held = shared.find(entry.tensor);
     if (held != shared.end()) {
-      stored = held->second.first;
+      tensor = held->second.first;
       if (--held->second.second == 0) shared.erase(held);
     } else {
-      RESIDUAL_ASSIGN_OR_RETURN(stored, source.Read(entry.tensor));
-      if (entry.count > 1) shared[entry.tensor] = {stored, entry.count - 1};
+      RESIDUAL_ASSIGN_OR_RETURN(tensor, source.Read(entry.tensor));
+      if (stored) {
+        const DType own = tensor.dtype() == kF64 ? kF32 : tensor.dtype();
+        const DType dtype = format.dtype.value_or(own);
+        if (dtype != tensor.dtype()) {
+          tensor = ConvertTo(tensor, dtype);
+          source.Forget(entry.tensor);
+        }
+      }
+      if (entry.count > 1) shared[entry.tensor] = {tensor, entry.count - 1};
     }
-    *parameter.value = ConvertTo(FromCheckpoint(entry, parameter, stored), kF32);
+    if (stored) {
+      parameter.weight->Store(StoredFromCheckpoint(entry, parameter, tensor));
+      continue;
+    }
+    const Tensor value = ConvertTo(FromCheckpoint(entry, parameter, tensor), kF32);
+    const bool copied = value.raw_data() != tensor.raw_data();
+    tensor = Tensor();
+    if (copied && shared.count(entry.tensor) == 0) source.Forget(entry.tensor);
+    *parameter.value = value;
   }
   shared.clear();
   for (const Parameter& parameter : parameters) {
-    if (writable && !parameter.value->unique()) *parameter.value = parameter.value->Clone();
+    if (format.writable && !parameter.value->unique()) *parameter.value = parameter.value->Clone();
   }
   return absl::OkStatus();
 }

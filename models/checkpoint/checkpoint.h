@@ -8,6 +8,7 @@
 #define RESIDUAL_MODELS_CHECKPOINT_CHECKPOINT_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -53,10 +54,20 @@ struct LoadPlan {
 absl::StatusOr<LoadPlan> PlanLoad(ResidualModel& model, absl::Span<const NameMap> names,
                                   const TensorSource& source, const std::string& config);
 
-// Gives the parameters their values, in f32. Those that lie in the file as in memory stay mapped
-// and are read-only, unless `writable`.
+// How parameters are held.
+struct ParameterFormat {
+  // They may be written; else those that lie in the file as in memory stay mapped. f32.
+  bool writable = false;
+  // Weights (matrices and tables) stay as the file has them, see Weight: in its dtype, mapped where
+  // nothing has to move. The model can be run, and nothing else. Gains and biases are f32.
+  bool stored = false;
+  // stored: weights in this dtype, f32, bf16 or f16; none: in the file's (f64 becomes f32).
+  std::optional<DType> dtype;
+};
+
+// Gives the parameters their values. Of tensors that are converted, the mapped memory is let go.
 absl::Status ReadParameters(ResidualModel& model, const LoadPlan& plan, const TensorSource& source,
-                            bool writable);
+                            const ParameterFormat& format = {});
 
 // The parameters as a file under this naming holds them. NotFound for a parameter it has no name
 // for, unless it is implied and has its initial value.

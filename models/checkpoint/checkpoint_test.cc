@@ -80,7 +80,9 @@ TEST_F(CheckpointTest, ReadsMappedOrNot) {
       const auto plan = Plan();
       ASSERT_TRUE(plan.ok()) << plan.status();
       EXPECT_TRUE(plan->unexpected.empty());
-      ASSERT_TRUE(ReadParameters(*loaded_, *plan, *source_, writable).ok());
+      ParameterFormat format;
+      format.writable = writable;
+      ASSERT_TRUE(ReadParameters(*loaded_, *plan, *source_, format).ok());
       ExpectSameAsModel();
       // The embedding lies in the file as in memory; a query matrix has its heads first there.
       EXPECT_EQ(loaded_->embed().W_E().unique(), writable || !mmap);
@@ -98,8 +100,42 @@ TEST_F(CheckpointTest, ConvertsOtherFloats) {
     const auto plan = Plan();
     ASSERT_TRUE(plan.ok()) << plan.status();
     EXPECT_EQ(plan->sources[0].dtype, dtype == kF16 ? "F16" : dtype == kBF16 ? "BF16" : "F64");
-    ASSERT_TRUE(ReadParameters(*loaded_, *plan, *source_, false).ok());
+    ASSERT_TRUE(ReadParameters(*loaded_, *plan, *source_).ok());
     ExpectSameAsModel(dtype == kF64 ? 0 : dtype == kF16 ? 1e-3 : 4e-3);
+  }
+}
+
+// A stored weight is the file's own bytes where it lies there as it is multiplied, of its dtype; or
+// of the dtype asked for. Gains and biases are f32.
+TEST_F(CheckpointTest, KeepsWeightsAsTheyAreStored) {
+  for (NamedTensor& tensor : tensors_) tensor.second = ConvertTo(tensor.second, kBF16);
+  const auto plan = Plan();
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ParameterFormat format;
+  format.stored = true;
+  for (const absl::optional<DType>& dtype :
+       {absl::optional<DType>(), absl::optional<DType>(kF32), absl::optional<DType>(kF16)}) {
+    if (dtype.has_value()) format.dtype = *dtype;
+    ASSERT_TRUE(ReadParameters(*loaded_, *plan, *source_, format).ok());
+    int weights = 0;
+    for (const Parameter& p : Parameters(*loaded_)) {
+      if (p.weight == nullptr) {
+        EXPECT_EQ(p.value->dtype(), kF32) << p.name;
+        continue;
+      }
+      ++weights;
+      ASSERT_TRUE(p.weight->stored()) << p.name;
+      EXPECT_EQ(p.weight->matrix().values.dtype(), dtype.value_or(kBF16)) << p.name;
+      EXPECT_EQ(p.weight->Dense().shape(), p.shape) << p.name;
+      Tensor want;
+      for (const Parameter& q : Parameters(*model_)) {
+        if (q.name == p.name) want = ConvertTo(ConvertTo(*q.value, kBF16), kF32);
+      }
+      ExpectIdentical(p.weight->Dense(), want, p.name);
+    }
+    EXPECT_EQ(weights, 3 + 2 * 4);
+    const bool mapped = !dtype.has_value();
+    EXPECT_EQ(Parameters(*loaded_)[0].weight->matrix().values.unique(), !mapped);
   }
 }
 
@@ -143,7 +179,7 @@ TEST_F(CheckpointTest, TakesTheNamingThatFits) {
   for (const auto& maps : {std::vector<NameMap>{NameMap(), other}, {other, NameMap()}}) {
     const auto plan = Plan(maps);
     ASSERT_TRUE(plan.ok()) << plan.status();
-    ASSERT_TRUE(ReadParameters(*loaded_, *plan, *source_, false).ok());
+    ASSERT_TRUE(ReadParameters(*loaded_, *plan, *source_).ok());
     ExpectSameAsModel();
   }
 }
@@ -157,7 +193,7 @@ TEST_F(CheckpointTest, ImpliedParametersGetTheirInitialValue) {
   }
   const auto plan = Plan({folded});
   ASSERT_TRUE(plan.ok()) << plan.status();
-  ASSERT_TRUE(ReadParameters(*loaded_, *plan, *source_, false).ok());
+  ASSERT_TRUE(ReadParameters(*loaded_, *plan, *source_).ok());
   ExpectSameAsModel();
 
   *Parameters(*model_).back().value = Tensor::Zeros({11});  // b_U: named, may be anything

@@ -121,6 +121,29 @@ Tensor FromCheckpoint(const TensorEntry& entry, const Parameter& parameter, cons
   return stored;
 }
 
+StoredMatrix StoredFromCheckpoint(const TensorEntry& entry, const Parameter& parameter,
+                                  const Tensor& stored) {
+  StoredMatrix matrix;
+  matrix.shape = parameter.shape;
+  switch (entry.layout) {
+    case TensorLayout::kTransposed:
+    case TensorLayout::kHeadParts:
+      matrix.transposed = true;
+      [[fallthrough]];
+    case TensorLayout::kColumns:
+      matrix.values = stored;
+      matrix.part = entry.index;
+      matrix.parts = entry.count;
+      matrix.by_head = entry.layout == TensorLayout::kHeadParts;
+      return matrix;
+    case TensorLayout::kDisk:
+    case TensorLayout::kFlat:
+    case TensorLayout::kLayer:
+      matrix.values = FromCheckpoint(entry, parameter, stored).Reshaped(FlatShape(parameter));
+  }
+  return matrix;
+}
+
 Tensor ToCheckpoint(const std::vector<Stored>& parts) {
   RESIDUAL_CHECK(!parts.empty());
   const TensorEntry& entry = parts[0].entry;

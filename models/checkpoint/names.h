@@ -71,6 +71,11 @@ absl::StatusOr<TensorEntry> EntryFor(const NameMap& map, const Parameter& parame
 // element has to move.
 Tensor FromCheckpoint(const TensorEntry& entry, const Parameter& parameter, const Tensor& stored);
 
+// The parameter, a matrix, as what a stored weight multiplies by. Shares the tensor's bytes but for
+// those with an axis of heads that is not where it is in memory (kDisk, kLayer).
+StoredMatrix StoredFromCheckpoint(const TensorEntry& entry, const Parameter& parameter,
+                                  const Tensor& stored);
+
 // The inverse: one tensor from all parameters that lie in it, in order of their entries' index.
 struct Stored {
   TensorEntry entry;

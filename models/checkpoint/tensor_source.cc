@@ -111,4 +111,9 @@ absl::StatusOr<Tensor> TensorSource::Read(absl::string_view name) const {
   return files_[entry->second].Read(name);
 }
 
+void TensorSource::Forget(absl::string_view name) const {
+  const auto entry = file_of_.find(std::string(name));
+  if (entry != file_of_.end()) files_[entry->second].Forget(name);
+}
+
 }  // namespace residual

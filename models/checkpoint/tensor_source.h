@@ -29,6 +29,8 @@ class TensorSource {
   // The path of the file that holds it.
   const std::string& FileOf(absl::string_view name) const;
   absl::StatusOr<Tensor> Read(absl::string_view name) const;
+  // Lets go of the memory a tensor's bytes are mapped to, see MappedFile::Forget.
+  void Forget(absl::string_view name) const;
   // The file that was opened: model.safetensors or the index.
   const std::string& path() const { return path_; }
 

@@ -45,7 +45,8 @@ class MlpMixer : public Mixer {
 
  private:
   MlpConfig config_;
-  Tensor W_in_, W_gate_, W_out_, b_gate_, b_in_, b_out_;
+  Weight W_in_, W_gate_, W_out_;
+  Tensor b_gate_, b_in_, b_out_;
 };
 
 }  // namespace residual

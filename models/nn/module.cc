@@ -17,6 +17,10 @@ class ParameterLister : public Visitor {
                   const ParamOptions& options) override {
     parameters.push_back({name, &value, shape, init, options});
   }
+  void VisitWeight(const std::string& name, Weight& weight, const Shape& shape, const Init& init,
+                   const ParamOptions& options) override {
+    parameters.push_back({name, &TensorOf(weight), shape, init, options, &weight});
+  }
 };
 
 class HookLister : public Visitor {

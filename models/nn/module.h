@@ -25,6 +25,7 @@
 
 #include "absl/strings/string_view.h"
 #include "models/nn/hook.h"
+#include "models/nn/weight.h"
 #include "tensor/core/tensor.h"
 
 namespace residual {
@@ -74,6 +75,10 @@ class Visitor {
              const ParamOptions& options = {}) {
     VisitParam(prefix_ + name, value, shape, init, options);
   }
+  void Param(const char* name, Weight& weight, const Shape& shape, const Init& init,
+             const ParamOptions& options = {}) {
+    VisitWeight(prefix_ + name, weight, shape, init, options);
+  }
   void Hooks(std::initializer_list<HookPoint> points) {
     for (const HookPoint& point : points) VisitHook(prefix_ + point.name, point.dims);
   }
@@ -83,6 +88,12 @@ class Visitor {
  protected:
   virtual void VisitParam(const std::string& name, Tensor& value, const Shape& shape,
                           const Init& init, const ParamOptions& options) {}
+  // A weight is visited as a tensor, of no value where it is stored.
+  virtual void VisitWeight(const std::string& name, Weight& weight, const Shape& shape,
+                           const Init& init, const ParamOptions& options) {
+    VisitParam(name, TensorOf(weight), shape, init, options);
+  }
+  static Tensor& TensorOf(Weight& weight) { return weight.tensor_; }
   virtual void VisitHook(const std::string& name, const char* dims) {}
 
  private:
@@ -103,6 +114,7 @@ struct Parameter {
   Shape shape;
   Init init;
   ParamOptions options;
+  Weight* weight = nullptr;  // what `value` is the tensor of; null: a gain or a bias
 };
 
 std::vector<Parameter> Parameters(Module& module);

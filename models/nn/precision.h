@@ -14,6 +14,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "models/nn/weight.h"
 #include "ops/matmul/matmul.h"
 #include "tensor/core/tensor.h"
 
@@ -29,13 +30,19 @@ std::optional<Precision> PrecisionFromName(absl::string_view name);
 const char* PrecisionName(Precision precision);
 std::vector<std::string> PrecisionNames();
 
-// act(x W + b) in the precision of the run. Under kBF16, x is f32 or bf16 and the result f32, or
-// bf16 with `narrow`: for what only goes into another product. Without kBF16 `narrow` says nothing.
+// act(x W + b) in the precision of the run, for a weight [.., ..] whose leading axes make up x's
+// last one, K. Under kBF16, x is f32 or bf16 and the result f32, or bf16 with `narrow`: for what
+// only goes into another product. Without kBF16 `narrow` says nothing. A stored weight is widened
+// to f32, which is exact, where it is multiplied (under kBF16 only f16 is); x is f32 then.
+// options.transpose_b: the weight is [N, K].
+Tensor Linear(const Tensor& x, const Weight& weight, Precision precision, MatMulOptions options,
+              bool narrow = false);
 Tensor Linear(const Tensor& x, const Tensor& weight, Precision precision, MatMulOptions options,
               bool narrow = false);
 
-// Linear of x with each of some matrices, see MatMulEach.
-std::vector<Tensor> LinearEach(const Tensor& x, absl::Span<const Tensor> weights,
+// Linear of x with each of some weights, see MatMulEach; with biases (of any shape) or without.
+// Those that are stored together are multiplied together.
+std::vector<Tensor> LinearEach(const Tensor& x, absl::Span<const Weight* const> weights,
                                absl::Span<const Tensor> biases, Precision precision, bool narrow);
 
 }  // namespace residual

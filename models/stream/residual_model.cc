@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "ops/dropout/dropout.h"
 #include "ops/elementwise/elementwise.h"
-#include "ops/embedding/embedding.h"
 #include "ops/layout/layout.h"
 #include "ops/matmul/matmul.h"
 #include "tensor/base/parallel.h"
@@ -56,8 +55,8 @@ void Embed::Describe(Visitor& v) {
 }
 
 Tensor Embed::PositionRows(const Tensor& positions) const {
-  if (learns_table()) return Embedding(W_pos_, positions);
-  return SinusoidalRows(positions, options_.d_model, W_E_.dtype());
+  if (learns_table()) return LookUp(W_pos_, positions);
+  return SinusoidalRows(positions, options_.d_model, W_E_.compute_dtype());
 }
 
 void Unembed::Describe(Visitor& v) {
@@ -253,7 +252,7 @@ MixerContext ResidualModel::MakeContext(const ModelInput& input, const ModelStat
 
 Tensor ResidualModel::EmbedTokens(const ModelInput& input, const MixerContext& context,
                                   const Scope& hook) const {
-  Tensor resid = hook(Embed::kEmbed, Embedding(embed_.W_E(), input.tokens));
+  Tensor resid = hook(Embed::kEmbed, LookUp(embed_.W_E_, input.tokens));
   if (embed_.positions_on_stream()) {
     Tensor rows = embed_.PositionRows(context.positions);
     if (hook.Wants(Embed::kPosEmbed)) {
@@ -294,7 +293,7 @@ Tensor ResidualModel::UnembedStream(const Tensor& resid, const Scope& hook,
   MatMulOptions options;
   options.transpose_b = unembed_.options().tied;
   options.bias = unembed_.b_U();
-  const Tensor& weight = unembed_.options().tied ? embed_.W_E() : unembed_.W_U();
+  const Weight& weight = unembed_.options().tied ? embed_.W_E_ : unembed_.W_U_;
   return hook(Unembed::kOut, Linear(x, weight, precision, options));
 }
 
@@ -344,7 +343,7 @@ void ResidualModel::SeparateUnembed() {
 }
 
 Tensor ResidualModel::UnembedMatrix() const {
-  return unembed_.options().tied ? Transpose(embed_.W_E(), 0, 1) : unembed_.W_U();
+  return unembed_.options().tied ? Transpose(embed_.W_E_.Dense(), 0, 1) : unembed_.W_U_.Dense();
 }
 
 }  // namespace residual

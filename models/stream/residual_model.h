@@ -74,8 +74,8 @@ class Embed : public Module {
  private:
   friend class ResidualModel;
   EmbedOptions options_;
-  Tensor W_E_;    // [d_vocab, d_model]
-  Tensor W_pos_;  // [n_ctx, d_model]
+  Weight W_E_;    // [d_vocab, d_model]
+  Weight W_pos_;  // [n_ctx, d_model]
 };
 
 struct UnembedOptions {
@@ -100,7 +100,8 @@ class Unembed : public Module {
  private:
   friend class ResidualModel;
   UnembedOptions options_;
-  Tensor W_U_, b_U_;
+  Weight W_U_;
+  Tensor b_U_;
 };
 
 // What a run reads.
@@ -192,8 +193,8 @@ class ResidualModel : public Module {
   int n_layers() const { return static_cast<int>(blocks_.size()); }
   int64_t d_model() const { return embed_.options().d_model; }
   int64_t d_vocab() const { return embed_.options().d_vocab; }
-  int64_t n_ctx() const { return n_ctx_; }  // 0: unbounded
-  DType dtype() const { return embed_.W_E().dtype(); }
+  int64_t n_ctx() const { return n_ctx_; }                     // 0: unbounded
+  DType dtype() const { return embed_.W_E_.compute_dtype(); }  // of the stream
   const Embed& embed() const { return embed_; }
   const Block& block(int layer) const { return blocks_[layer]; }
   const Norm& ln_final() const { return ln_final_; }

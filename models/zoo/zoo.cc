@@ -66,7 +66,11 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& folder, const LoadOptio
   RESIDUAL_ASSIGN_OR_RETURN(LoadPlan plan,
                             PlanLoad(*built.model, built.names, source, "config.json"));
   if (options.weights) {
-    RESIDUAL_RETURN_IF_ERROR(ReadParameters(*built.model, plan, source, options.writable));
+    ParameterFormat format;
+    format.writable = options.writable;
+    format.stored = options.stored;
+    format.dtype = options.dtype;
+    RESIDUAL_RETURN_IF_ERROR(ReadParameters(*built.model, plan, source, format));
   }
   loaded.model = std::move(built.model);
   loaded.sources = std::move(plan.sources);

@@ -18,6 +18,7 @@
 #define RESIDUAL_MODELS_ZOO_ZOO_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,10 +38,14 @@ struct LoadOptions {
   // Parameters may be written (to train on); else those that lie in the file as in memory are
   // mapped, not copied.
   bool writable = false;
+  // The model is to be run and no more: its weights stay in the file's dtype, or in `dtype` (f32,
+  // bf16 or f16), see ParameterFormat. What it computes is what it is in f32 with these weights.
+  bool stored = false;
+  std::optional<DType> dtype;
 };
 
 struct LoadedModel {
-  std::unique_ptr<ResidualModel> model;  // f32
+  std::unique_ptr<ResidualModel> model;  // f32, but for stored weights
   nlohmann::json config;
   std::string folder;
   std::vector<ParameterSource> sources;  // where each parameter lies, in Parameters' order

@@ -26,6 +26,7 @@ using gemm_internal::Operand;
 using gemm_internal::PackArgs;
 using gemm_internal::Panels;
 using gemm_internal::Readers;
+using gemm_internal::RowArgs;
 using gemm_internal::RunTiny;
 using gemm_internal::Scratch;
 using gemm_internal::TileArgs;
@@ -94,11 +95,14 @@ class Product {
       : g_(args),
         kernels_(kernels),
         a_size_(args.f32_a ? 4 : SizeOf(args.dtype)),
-        b_size_(args.f32_b ? 4 : SizeOf(args.dtype)),
+        b_size_(args.f32_b ? 4 : SizeOf(args.narrow_b == kF32 ? args.dtype : args.narrow_b)),
         c_size_(args.f32_c ? 4 : SizeOf(args.dtype)),
         sum_size_(args.dtype == kF64 ? 8 : 4),
         read_a_(args.f32_a ? kernels.rounded : kernels.own),
-        read_b_(args.f32_b ? kernels.rounded : kernels.own),
+        read_b_(args.narrow_b == kBF16  ? gemm_internal::WidenedBF16()
+                : args.narrow_b == kF16 ? gemm_internal::WidenedF16()
+                : args.f32_b            ? kernels.rounded
+                                        : kernels.own),
         a_{args.a, args.transpose_a ? 1 : args.K, args.transpose_a ? args.M : 1, args.M * args.K},
         b_{args.b, args.transpose_b ? args.K : 1, args.transpose_b ? 1 : args.N, args.K * args.N},
         depth_(EqualParts(args.K, kDepth, kernels.packed_k)),
@@ -109,6 +113,7 @@ class Product {
 
   // This product and others of the same a.
   void Blocked(absl::Span<const Product> others = {}) const;
+  void OneRow() const;
   void FewRows() const;
   void Dots() const;
 
@@ -368,6 +373,30 @@ void Product::Task(const Block& block, Range n, char* packed_b) const {
   if (block.k.end == g_.K) Finish(m, n, sums);
 }
 
+// One row of f32 against rows of columns: k is cut into tasks, each of which reads one piece of b
+// from end to end, and their sums are added in order. How many depends on the sizes alone.
+void Product::OneRow() const {
+  const int64_t work = g_.K * g_.N;
+  const int64_t parts = work < kLeastStreamed ? 1 : std::clamp<int64_t>(work >> 20, 1, 8) * 2;
+  const int64_t depth = NumChunks(g_.K, std::min(parts, g_.K));
+  const int64_t count = NumChunks(g_.K, depth);
+  const StorageRef rows = AllocateHost(count * g_.N * sizeof(float));
+  float* sums = reinterpret_cast<float*>(Data(rows));
+  ParallelFor(g_.K, depth, [&](int64_t begin, int64_t end) {
+    RowArgs args;
+    args.a = static_cast<const float*>(g_.a) + begin;
+    args.b = static_cast<const char*>(g_.b) + begin * g_.N * b_size_;
+    args.k = end - begin;
+    args.n = g_.N;
+    args.y = sums + begin / depth * g_.N;
+    gemm_internal::SumRows(g_.narrow_b, args);
+  });
+  const Sums to = SumsOf({0, 1}, {0, g_.N});
+  gemm_internal::AddParts(sums, count, g_.N, static_cast<const float*>(g_.bias),
+                          reinterpret_cast<float*>(to.data));
+  Finish({0, 1}, {0, g_.N}, to);
+}
+
 // The rows of a product of few: k after k, a few rows each.
 struct Product::Rows {
   Panels panels;
@@ -531,19 +560,22 @@ GemmArgs Transposed(const GemmArgs& g) {
 }
 
 // The ways to make a product.
-enum class Way { kNothing, kTiny, kTransposed, kDots, kFewRows, kBlocked };
+enum class Way { kNothing, kTiny, kTransposed, kDots, kOneRow, kFewRows, kBlocked };
 
 Way WayOfMatrices(const GemmArgs& g) {
   if (g.transpose_b && g.M <= kMostDotRows && g.K >= kLeastDotDepth) return Way::kDots;
+  const bool one = g.M == 1 && g.dtype == kF32 && g.K > 0 && !g.transposed_c;
+  if (!g.transpose_b && one) return Way::kOneRow;
   if (!g.transpose_b && g.M <= kMostFewRows) return Way::kFewRows;
   return Way::kBlocked;
 }
 
 Way WayOf(const GemmArgs& g, const GemmKernels& kernels) {
   RESIDUAL_CHECK(g.dtype == kBF16 || !(g.f32_a || g.f32_b || g.f32_c)) << Name(g.dtype);
+  RESIDUAL_CHECK(g.dtype == kF32 || g.narrow_b == kF32) << Name(g.dtype);
   if (g.M == 0 || g.N == 0) return Way::kNothing;
   if (static_cast<double>(g.M) * g.N * g.K <= gemm_internal::kTiny) return Way::kTiny;
-  const bool narrow = g.dtype == kBF16 || g.dtype == kF16;
+  const bool narrow = g.dtype == kBF16 || g.dtype == kF16 || g.narrow_b != kF32;
   // A vector holds columns; where there are fewer than fill one, it holds rows.
   if (g.N <= kernels.row_stride / 2 && g.M > g.N && !narrow) return Way::kTransposed;
   return WayOfMatrices(g);
@@ -553,6 +585,8 @@ void Run(const GemmArgs& g, const GemmKernels& kernels, Way way) {
   const Product product(g, kernels);
   if (way == Way::kDots) {
     product.Dots();
+  } else if (way == Way::kOneRow) {
+    product.OneRow();
   } else if (way == Way::kFewRows) {
     product.FewRows();
   } else {

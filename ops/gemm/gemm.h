@@ -16,7 +16,8 @@ namespace residual {
 // for f64 and else f32. `pre`, if not null, gets what the activation is applied to, like c.
 //
 // If `dtype` is bf16, a and b may each be f32 instead, and are then rounded to bf16 as they are
-// read, and c and `pre` may be f32, and are then not rounded.
+// read, and c and `pre` may be f32, and are then not rounded. If `dtype` is f32, b may be bf16 or
+// f16 instead, and is then widened as it is read: the products are those of f32.
 struct GemmArgs {
   DType dtype;
   const void* a;
@@ -28,6 +29,7 @@ struct GemmArgs {
   bool transpose_a, transpose_b;
   Activation activation;
   bool f32_a = false, f32_b = false, f32_c = false;
+  DType narrow_b = kF32;  // bf16 or f16: of b, in place of f32
   // Set by Gemm alone: c and pre are [N, M], the bias is [M].
   bool transposed_c = false;
 };

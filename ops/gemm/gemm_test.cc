@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,9 @@ Tensor Reference(const Tensor& a, const Tensor& b, const Tensor& bias, const Siz
 class GemmTest : public EachTarget {};
 RESIDUAL_EACH_TARGET(GemmTest);
 
+const Sizes kSizes[] = {{1, 1, 1},    {1, 33, 17}, {3, 64, 5}, {17, 1, 31},   {16, 16, 16},
+                        {37, 67, 41}, {5, 7, 0},   {0, 3, 2},  {61, 131, 300}};
+
 // Raw memory between guard bytes: the op's own tests reach these kernels through tensors, these
 // reach every layout, dtype and edge of a tile directly, with a bias and an activation.
 TEST_P(GemmTest, MultipliesInEveryLayoutAndDType) {
@@ -47,15 +51,7 @@ TEST_P(GemmTest, MultipliesInEveryLayoutAndDType) {
   const int threads = NumThreads();
   for (const DType dtype : {kF32, kF64, kBF16, kF16}) {
     const DType wide = dtype == kF64 ? kF64 : kF32;
-    for (const Sizes& s : std::vector<Sizes>{{1, 1, 1},
-                                             {1, 33, 17},
-                                             {3, 64, 5},
-                                             {17, 1, 31},
-                                             {16, 16, 16},
-                                             {37, 67, 41},
-                                             {5, 7, 0},
-                                             {0, 3, 2},
-                                             {61, 131, 300}}) {
+    for (const Sizes& s : kSizes) {
       for (int layout = 0; layout < 4; ++layout) {
         const bool transpose_a = layout & 1, transpose_b = layout & 2;
         const Tensor a = RandomNormal({s.M, s.K}, 1, dtype), b = RandomNormal({s.K, s.N}, 2, dtype);
@@ -69,6 +65,44 @@ TEST_P(GemmTest, MultipliesInEveryLayoutAndDType) {
           Tensor c = Tensor::Uninitialized({s.M, s.N}, dtype);
           Gemm({dtype, a.raw_data(), b.raw_data(), bias.raw_data(), c.mutable_raw_data(), nullptr,
                 s.M, s.N, s.K, transpose_a, transpose_b, Activation::kRelu});
+          ExpectClose(c, want, 8, what);
+          if (n > 1) ExpectIdentical(c, first, what);
+          first = c;
+        }
+      }
+    }
+  }
+  SetNumThreads(threads);
+  SetHostGuardBytes(false);
+}
+
+// A b of 16 bits beside an f32 a is as exact as f32, in every layout and edge.
+TEST_P(GemmTest, WidensANarrowB) {
+  SetHostGuardBytes(true);
+  const int threads = NumThreads();
+  std::vector<Sizes> sizes(std::begin(kSizes), std::end(kSizes));
+  for (const Sizes& s : {Sizes{1, 301, 523}, {2, 130, 97}, {64, 3, 40}, {1, 50, 256}}) {
+    sizes.push_back(s);
+  }
+  for (const DType dtype : {kBF16, kF16}) {
+    for (const Sizes& s : sizes) {
+      for (int layout = 0; layout < 4; ++layout) {
+        const bool transpose_a = layout & 1, transpose_b = layout & 2;
+        const Tensor a = RandomNormal({s.M, s.K}, 1, kF32);
+        const Tensor b = RandomNormal({s.K, s.N}, 2, dtype);
+        const Tensor bias = RandomNormal({s.N}, 3, kF32);
+        const Tensor want = Reference(a, b, bias, s, transpose_a, transpose_b);
+        const std::string what = absl::StrCat(Name(dtype), " [", s.M, ", ", s.K, "] [", s.K, ", ",
+                                              s.N, "], layout ", layout);
+        Tensor first;
+        for (int n : {1, 2}) {
+          SetNumThreads(n);
+          Tensor c = Tensor::Uninitialized({s.M, s.N});
+          GemmArgs args = {
+              kF32, a.raw_data(), b.raw_data(), bias.raw_data(), c.mutable_raw_data(), nullptr, s.M,
+              s.N,  s.K,          transpose_a,  transpose_b,     Activation::kRelu};
+          args.narrow_b = dtype;
+          Gemm(args);
           ExpectClose(c, want, 8, what);
           if (n > 1) ExpectIdentical(c, first, what);
           first = c;

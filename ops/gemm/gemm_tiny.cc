@@ -15,12 +15,13 @@ double Value(double x) { return x; }
 float Value(BFloat16 x) { return x.ToFloat(); }
 float Value(Float16 x) { return x.ToFloat(); }
 
-// A few products, as the sum is written. T: of the operands, C: of the result.
-template <class T, class Sum, class C = T>
+// A few products, as the sum is written. T: of the operands, C: of the result, B: of b.
+template <class T, class Sum, class C = T, class B = T>
 void Tiny(const GemmArgs& g) {
   const int64_t a_row = g.transpose_a ? 1 : g.K, a_k = g.transpose_a ? g.M : 1;
   const int64_t b_column = g.transpose_b ? g.K : 1, b_k = g.transpose_b ? 1 : g.N;
-  const T *a = static_cast<const T*>(g.a), *b = static_cast<const T*>(g.b);
+  const T* a = static_cast<const T*>(g.a);
+  const B* b = static_cast<const B*>(g.b);
   const Sum* bias = static_cast<const Sum*>(g.bias);
   constexpr int64_t kPart = 64;
   Sum sums[kPart];
@@ -73,6 +74,8 @@ void RunTiny(const GemmArgs& g) {
     case DType::kF16:
       return Tiny<Float16, float>(g);
     default:
+      if (g.narrow_b == kBF16) return Tiny<float, float, float, BFloat16>(g);
+      if (g.narrow_b == kF16) return Tiny<float, float, float, Float16>(g);
       return Tiny<float, float>(g);
   }
 }

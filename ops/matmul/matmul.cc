@@ -38,6 +38,23 @@ bool Allowed(DType dtype, const Tensor& a, const MatMulOptions& options) {
   return options.bf16_products ? dtype == kF32 || dtype == kBF16 : dtype == a.dtype();
 }
 
+// The same for b, which f32 products may widen.
+bool AllowedB(DType dtype, const Tensor& a, const MatMulOptions& options) {
+  const bool widened = a.dtype() == kF32 && !options.bf16_products;
+  return Allowed(dtype, a, options) || (widened && (dtype == kBF16 || dtype == kF16));
+}
+
+// Says in g of which dtypes the operands are, where they are not of the products'.
+void SetDTypes(DType a, DType b, DType c, GemmArgs& g) {
+  if (g.dtype == kF32) {
+    g.narrow_b = b;
+    return;
+  }
+  g.f32_a = a != g.dtype;
+  g.f32_b = b != g.dtype;
+  g.f32_c = c != g.dtype;
+}
+
 Tensor Product(const Operands& x, Types types, const Tensor& bias, Activation activation,
                Tensor* pre) {
   const Tensor &a = x.a, &b = x.b;
@@ -53,21 +70,19 @@ Tensor Product(const Operands& x, Types types, const Tensor& bias, Activation ac
     rows *= batch;
     batch = 1;
   }
-  const GemmArgs first = {types.product,
-                          a.raw_data(),
-                          b.raw_data(),
-                          wide_bias.raw_data(),
-                          c.mutable_raw_data(),
-                          pre != nullptr ? pre->mutable_raw_data() : nullptr,
-                          rows,
-                          N,
-                          K,
-                          x.transpose_a,
-                          x.transpose_b,
-                          activation,
-                          a.dtype() != types.product,
-                          b.dtype() != types.product,
-                          c.dtype() != types.product};
+  GemmArgs first = {types.product,
+                    a.raw_data(),
+                    b.raw_data(),
+                    wide_bias.raw_data(),
+                    c.mutable_raw_data(),
+                    pre != nullptr ? pre->mutable_raw_data() : nullptr,
+                    rows,
+                    N,
+                    K,
+                    x.transpose_a,
+                    x.transpose_b,
+                    activation};
+  SetDTypes(a.dtype(), b.dtype(), c.dtype(), first);
   const int64_t a_matrix = rows * K * SizeOf(a.dtype()), b_matrix = K * N * SizeOf(b.dtype());
   const int64_t c_matrix = rows * N * SizeOf(c.dtype());
   const auto run = [&](int64_t begin, int64_t end) {
@@ -132,6 +147,7 @@ TensorList Backward(const Tensor& a, const Tensor& b, bool transpose_a, bool tra
     }
   }
   if (needs[1]) {  // db = op(a)^T dy, or its transpose, summed over what shares b
+    RESIDUAL_CHECK_OP("gradient of matmul", product == kBF16 || b.dtype() == product, a, b);
     const bool shared = b.rank() == 2 && a.rank() > 2;
     if (shared && !transpose_a) {
       grads[1] = transpose_b ? Product(Flat(dy), Flat(a), true, false, to_b)
@@ -174,9 +190,7 @@ std::vector<Tensor> ProductsOfSameA(const Tensor& a, bool transpose_a, absl::Spa
          transpose_a,
          false,
          Activation::kNone};
-    g.f32_a = a.dtype() != types[i].product;
-    g.f32_b = b[i].dtype() != types[i].product;
-    g.f32_c = c.dtype() != types[i].product;
+    SetDTypes(a.dtype(), b[i].dtype(), c.dtype(), g);
   }
   GemmOfSameA(products);
   return results;
@@ -190,7 +204,7 @@ Tensor MatMul(const Tensor& a, const Tensor& b, const MatMulOptions& options) {
   const auto allowed = [&](DType dtype) { return Allowed(dtype, a, options); };
   RESIDUAL_CHECK_OP("matmul",
                     a.rank() >= 2 && (b.rank() == 2 || b.rank() == a.rank()) &&
-                        IsFloat(a.dtype()) && allowed(a.dtype()) && allowed(b.dtype()),
+                        IsFloat(a.dtype()) && allowed(a.dtype()) && AllowedB(b.dtype(), a, options),
                     a, b, bias);
   RESIDUAL_CHECK_OP("matmul", a.dim(ta ? -2 : -1) == b.dim(tb ? -1 : -2), a, b, bias);
   for (int axis = 0; b.rank() > 2 && axis < a.rank() - 2; ++axis) {
@@ -233,8 +247,9 @@ std::vector<Tensor> MatMulEach(const Tensor& a, absl::Span<const Tensor> b,
   RESIDUAL_CHECK_OP(op, a.rank() >= 2 && IsFloat(a.dtype()) && allowed(a.dtype()), a);
   RESIDUAL_CHECK_OP(op, allowed(types.result), a);
   for (size_t i = 0; i < n; ++i) {
-    RESIDUAL_CHECK_OP(op, b[i].rank() == 2 && allowed(b[i].dtype()) && b[i].dim(0) == a.dim(-1), a,
-                      b[i]);
+    RESIDUAL_CHECK_OP(
+        op, b[i].rank() == 2 && AllowedB(b[i].dtype(), a, options) && b[i].dim(0) == a.dim(-1), a,
+        b[i]);
     RESIDUAL_CHECK_OP(
         op,
         biases.empty() || (allowed(biases[i].dtype()) && biases[i].shape() == Shape{b[i].dim(1)}),

@@ -12,6 +12,10 @@
 // rounding. On processors with AVX512_BF16 pairs of bf16 products are added at once (denormals are
 // zero there), which is within the error of f32 accumulation.
 //
+// A b of weights as they are published: beside an f32 a, b may be bf16 or f16. It is widened, which
+// is exact, as the kernel reads it, so no copy is made and a product of few rows reads half the
+// bytes; sums and result are f32. Such a b has no gradient (a CHECK, where the tape asks for it).
+//
 // Mixed precision: with bf16_products a and b are each f32 or bf16, and f32 is rounded to bf16 as
 // the kernel reads it, so no copy is made: the bits are those of rounding both first. Sums, bias
 // and activation stay f32, and the result is f32 (not rounded) or bf16. The products of the
@@ -27,7 +31,8 @@
 // pre-activation, which costs its memory only while something is recorded.
 //
 // Programming errors (a CHECK that prints the operands): rank below 2, unequal K, leading axes or
-// dtypes (but for bf16_products: dtypes other than f32 and bf16), a bias that is not [N].
+// dtypes (but for a narrower b, and for bf16_products, with dtypes other than f32 and bf16), a bias
+// that is not [N].
 
 #ifndef RESIDUAL_OPS_MATMUL_MATMUL_H_
 #define RESIDUAL_OPS_MATMUL_MATMUL_H_

@@ -141,6 +141,15 @@ MappedFile::~MappedFile() {
   if (fd_ >= 0) close(fd_);
 }
 
+void MappedFile::Forget(uint64_t offset, uint64_t bytes) const {
+  if (!mapped() || offset > size_) return;
+  // Whole pages only: others are shared with what lies beside.
+  const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const uint64_t begin = (offset + page - 1) / page * page;
+  const uint64_t end = (offset + std::min(bytes, size_ - offset)) / page * page;
+  if (begin < end) madvise(const_cast<char*>(data_) + begin, end - begin, MADV_DONTNEED);
+}
+
 absl::Status MappedFile::ReadAt(uint64_t offset, size_t bytes, void* to) const {
   if (offset > size_ || bytes > size_ - offset) {
     return absl::OutOfRangeError(

@@ -110,6 +110,11 @@ const TensorInfo* SafetensorsFile::Find(absl::string_view name) const {
   return found != tensors_.end() && found->name == name ? &*found : nullptr;
 }
 
+void SafetensorsFile::Forget(absl::string_view name) const {
+  const TensorInfo* info = Find(name);
+  if (info != nullptr) file_->Forget(info->offset, info->bytes);
+}
+
 absl::StatusOr<Tensor> SafetensorsFile::Read(absl::string_view name) const {
   const TensorInfo* info = Find(name);
   if (info == nullptr) {

@@ -41,14 +41,23 @@ absl::StatusOr<Tensor> ReadMask(const SafetensorsFile& file, const TensorInfo& i
 
 }  // namespace
 
-ModelFlags::ModelFlags(CommandLine& cli) : cli_(cli) {
+ModelFlags::ModelFlags(CommandLine& cli, Use use) : cli_(cli), use_(use) {
   cli.Path("model", &path_, "folder of the model: config.json and model.safetensors").Required();
   cli.Bool("no_mmap", &no_mmap_, "read weights into memory instead of mapping them");
+  if (use_ == kAny) return;
+  cli.Choice(
+      "dtype", &dtype_, {"auto", "f32", "bf16", "f16"},
+      "what weights are held in; auto: what the file has. Products, sums and everything else "
+      "are f32");
 }
 
 LoadOptions ModelFlags::options() const {
   LoadOptions options;
   options.mmap = !no_mmap_;
+  options.stored = use_ == kRun;
+  for (const DType dtype : {kF32, kBF16, kF16}) {
+    if (dtype_ == Name(dtype)) options.dtype = dtype;
+  }
   return options;
 }
 

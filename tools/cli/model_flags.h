@@ -1,4 +1,6 @@
-// What the tools that read a model have in common: --model and --no_mmap, and token files.
+// What the tools that read a model have in common: --model and --no_mmap, for those that only run
+// it
+// --dtype, and token files.
 
 #ifndef RESIDUAL_TOOLS_CLI_MODEL_FLAGS_H_
 #define RESIDUAL_TOOLS_CLI_MODEL_FLAGS_H_
@@ -13,8 +15,11 @@ namespace residual {
 
 class ModelFlags {
  public:
-  // Declares the flags on `cli`, which outlives this.
-  explicit ModelFlags(CommandLine& cli);
+  enum Use { kAny, kRun };
+  // Declares the flags on `cli`, which outlives this. kRun: the tool runs the model and does no
+  // more with it, so its weights stay as the file has them (LoadOptions::stored), or as --dtype
+  // says.
+  explicit ModelFlags(CommandLine& cli, Use use = kAny);
 
   // The model of --model. Its warnings go to stderr, one line each.
   absl::StatusOr<LoadedModel> Load() const;
@@ -25,7 +30,8 @@ class ModelFlags {
 
  private:
   const CommandLine& cli_;
-  std::string path_;
+  Use use_;
+  std::string path_, dtype_ = "auto";
   bool no_mmap_ = false;
 };
 

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -76,6 +77,27 @@ TEST(ModelFlagsTest, SaysHowToReadAndNamesTheFolder) {
   EXPECT_EQ(flags.path(), "/nowhere");
   EXPECT_EQ(loaded.code(), absl::StatusCode::kNotFound) << loaded;
   EXPECT_NE(loaded.message().find("/nowhere"), absl::string_view::npos) << loaded;
+}
+
+TEST(ModelFlagsTest, ToolsThatOnlyRunAModelKeepWeightsAsTheyAre) {
+  const std::pair<const char*, absl::optional<DType>> cases[] = {{"--dtype=auto", absl::nullopt},
+                                                                 {"--dtype=f32", kF32},
+                                                                 {"--dtype=bf16", kBF16},
+                                                                 {"--dtype=f16", kF16}};
+  for (const auto& [flag, dtype] : cases) {
+    CommandLine cli("demo", "Shows flags.", "--model=DIR");
+    const ModelFlags flags(cli, ModelFlags::kRun);
+    std::vector<std::string> arguments = {"demo", "--model=/nowhere", flag};
+    std::vector<char*> argv;
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    EXPECT_EQ(cli.Run(3, argv.data(), [] { return absl::OkStatus(); }), 0);
+    EXPECT_TRUE(flags.options().stored);
+    EXPECT_EQ(flags.options().dtype.has_value(), dtype.has_value()) << flag;
+    EXPECT_EQ(flags.options().dtype.value_or(kF32), dtype.value_or(kF32)) << flag;
+  }
+  CommandLine cli("demo", "Shows flags.", "--model=DIR");
+  const ModelFlags any(cli);
+  EXPECT_FALSE(any.options().stored);
 }
 
 }  // namespace

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "tensor/core/dtype.h"
+
 namespace residual {
 namespace gemm_internal {
 
@@ -82,6 +84,14 @@ struct DotArgs {
   const void* bias;  // null: none
 };
 
+// y[j] = sum over k of a[k] b[k, j], for b [k, n] as it lies, k >= 1.
+struct RowArgs {
+  const float* a;
+  const void* b;
+  int64_t k, n;
+  float* y;
+};
+
 // Bytes ahead where b is one stream: a product with one row, which so reads 28 GB/s with one
 // thread, against 21 four columns at a time.
 constexpr int64_t kOneStreamAhead = 4096;
@@ -120,6 +130,15 @@ const GemmKernels& KernelsBF16();
 // By the processor's own bf16 instructions; null where it has none.
 const GemmKernels* NativeKernelsBF16();
 const GemmKernels& KernelsF16();
+
+// One row of f32 against a b of f32, bf16 or f16; and the sum of `count` rows y [n], and a bias (or
+// null), one after the other.
+void SumRows(DType dtype, const RowArgs& args);
+void AddParts(const float* parts, int64_t count, int64_t n, const float* bias, float* y);
+
+// What reads a bf16 or f16 b into products of f32.
+const Readers& WidenedBF16();
+const Readers& WidenedF16();
 
 }  // namespace gemm_internal
 }  // namespace residual
