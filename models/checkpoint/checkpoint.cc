@@ -33,6 +33,41 @@ int CountFound(const std::vector<ParameterSource>& sources, const TensorSource& 
 
 bool HoldsFloats(const TensorInfo& tensor) { return tensor.readable && IsFloat(tensor.dtype); }
 
+// Tables whose rows are looked up and nothing more.
+bool IsTableOnly(const ResidualModel& model, const std::string& parameter) {
+  if (parameter == "pos_embed.W_pos") return true;
+  return parameter == "embed.W_E" && !model.unembed().options().tied;
+}
+
+// The matrix in 8 bits, with a row for each output (of a table: each of its rows). Where the file
+// has it so, a part at a time, and the memory of what was read is let go.
+absl::Status Quantize(const TensorSource& source, const std::string& tensor, bool is_table,
+                      StoredMatrix& matrix) {
+  constexpr int64_t kBytesAtOnce = int64_t{8} << 20;
+  Tensor values = std::move(matrix.values);
+  if (values.dtype() == kF64) values = ConvertTo(values, kF32);
+  const bool as_it_lies = matrix.transposed || is_table;
+  const int64_t rows = values.dim(as_it_lies ? 0 : 1), columns = values.dim(as_it_lies ? 1 : 0);
+  QuantizedMatrix quantized = QuantizedMatrix::Uninitialized(rows, columns);
+  const int64_t row_bytes = std::max<int64_t>(1, columns * SizeOf(values.dtype()));
+  const int64_t step = as_it_lies ? std::max<int64_t>(1, kBytesAtOnce / row_bytes) : rows;
+  absl::Status status;
+  for (int64_t begin = 0; begin < rows && status.ok(); begin += step) {
+    const int64_t end = std::min(rows, begin + step);
+    status =
+        QuantizeRows(as_it_lies ? values.Rows(begin, end) : values, !as_it_lies, begin, quantized);
+    if (as_it_lies) source.Forget(tensor, begin * row_bytes, (end - begin) * row_bytes);
+  }
+  source.Forget(tensor);
+  if (!status.ok()) {
+    return absl::Status(status.code(), absl::StrCat(source.FileOf(tensor), ": the tensor ",
+                                                    Quoted(tensor), " ", status.message()));
+  }
+  matrix.transposed = !is_table;
+  matrix.quantized = std::move(quantized);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::string FirstFew(const std::vector<std::string>& texts) {
@@ -95,49 +130,101 @@ absl::StatusOr<LoadPlan> PlanLoad(ResidualModel& model, absl::Span<const NameMap
   return plan;
 }
 
+namespace {
+
+// Reads parameters, of which several may lie in one tensor.
+class Reader {
+ public:
+  Reader(const ResidualModel& model, const TensorSource& source, const ParameterFormat& format)
+      : model_(model), source_(source), format_(format) {}
+
+  absl::Status Read(const Parameter& parameter, const TensorEntry& entry) {
+    if (entry.tensor.empty()) {
+      InitializeParameter(parameter, 0);
+      return absl::OkStatus();
+    }
+    return format_.stored && parameter.weight != nullptr ? ReadStored(parameter, entry)
+                                                         : ReadTensor(parameter, entry);
+  }
+
+ private:
+  // A tensor of the source, in the weights' dtype if `stored`. One that holds several parameters is
+  // kept until the last of them is read.
+  absl::StatusOr<Tensor> TensorOf(const TensorEntry& entry, bool stored) {
+    const auto held = shared_.find(entry.tensor);
+    if (held != shared_.end()) {
+      const Tensor tensor = held->second.tensor;
+      if (--held->second.left == 0) shared_.erase(held);
+      return tensor;
+    }
+    RESIDUAL_ASSIGN_OR_RETURN(Tensor tensor, source_.Read(entry.tensor));
+    if (stored) {
+      const DType dtype = format_.dtype.value_or(tensor.dtype() == kF64 ? kF32 : tensor.dtype());
+      if (dtype != tensor.dtype()) {
+        tensor = ConvertTo(tensor, dtype);
+        source_.Forget(entry.tensor);
+      }
+    }
+    if (entry.count > 1) shared_[entry.tensor] = {tensor, entry.count - 1};
+    return tensor;
+  }
+
+  absl::Status ReadTensor(const Parameter& parameter, const TensorEntry& entry) {
+    RESIDUAL_ASSIGN_OR_RETURN(const Tensor tensor, TensorOf(entry, false));
+    const Tensor value = ConvertTo(FromCheckpoint(entry, parameter, tensor), kF32);
+    const bool copied = value.raw_data() != tensor.raw_data();
+    if (copied && shared_.count(entry.tensor) == 0) source_.Forget(entry.tensor);
+    *parameter.value = value;
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadStored(const Parameter& parameter, const TensorEntry& entry) {
+    const bool is_table = IsTableOnly(model_, parameter.name);
+    const bool quantize = format_.quantize == Quantization::kInt8 && !is_table;
+    RESIDUAL_ASSIGN_OR_RETURN(const Tensor tensor, TensorOf(entry, !quantize));
+    StoredMatrix matrix = StoredFromCheckpoint(entry, parameter, tensor);
+    if (quantize) {
+      QuantizedMatrix& known = quantized_[entry.tensor];
+      if (matrix.parts > 1 && known.defined()) {  // quantized with the parts before it
+        matrix.values = Tensor();
+        matrix.quantized = known;
+        matrix.transposed = true;
+      } else {
+        RESIDUAL_RETURN_IF_ERROR(
+            Quantize(source_, entry.tensor, parameter.name == "embed.W_E", matrix));
+        known = matrix.quantized;
+      }
+    }
+    parameter.weight->Store(std::move(matrix));
+    return absl::OkStatus();
+  }
+
+  // A tensor of which parts are still to be read (the three of GPT-2's c_attn), and how many.
+  struct Shared {
+    Tensor tensor;
+    int left;
+  };
+
+  const ResidualModel& model_;
+  const TensorSource& source_;
+  const ParameterFormat& format_;
+  std::map<std::string, Shared> shared_;
+  std::map<std::string, QuantizedMatrix> quantized_;
+};
+
+}  // namespace
+
 absl::Status ReadParameters(ResidualModel& model, const LoadPlan& plan, const TensorSource& source,
                             const ParameterFormat& format) {
   RESIDUAL_CHECK(!format.writable || !format.stored) << "stored weights cannot be written";
-  std::vector<Parameter> parameters = Parameters(model);
+  const std::vector<Parameter> parameters = Parameters(model);
   RESIDUAL_CHECK_EQ(parameters.size(), plan.sources.size());
-  // Tensors of which parts are still to be read (the three of GPT-2's c_attn), and how many.
-  std::map<std::string, std::pair<Tensor, int>> shared;
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    const Parameter& parameter = parameters[i];
-    const TensorEntry& entry = plan.sources[i].entry;
-    if (entry.tensor.empty()) {
-      InitializeParameter(parameter, 0);
-      continue;
+  {
+    Reader reader(model, source, format);
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      RESIDUAL_RETURN_IF_ERROR(reader.Read(parameters[i], plan.sources[i].entry));
     }
-    const bool stored = format.stored && parameter.weight != nullptr;
-    Tensor tensor;
-    const auto held = shared.find(entry.tensor);
-    if (held != shared.end()) {
-      tensor = held->second.first;
-      if (--held->second.second == 0) shared.erase(held);
-    } else {
-      RESIDUAL_ASSIGN_OR_RETURN(tensor, source.Read(entry.tensor));
-      if (stored) {
-        const DType own = tensor.dtype() == kF64 ? kF32 : tensor.dtype();
-        const DType dtype = format.dtype.value_or(own);
-        if (dtype != tensor.dtype()) {
-          tensor = ConvertTo(tensor, dtype);
-          source.Forget(entry.tensor);
-        }
-      }
-      if (entry.count > 1) shared[entry.tensor] = {tensor, entry.count - 1};
-    }
-    if (stored) {
-      parameter.weight->Store(StoredFromCheckpoint(entry, parameter, tensor));
-      continue;
-    }
-    const Tensor value = ConvertTo(FromCheckpoint(entry, parameter, tensor), kF32);
-    const bool copied = value.raw_data() != tensor.raw_data();
-    tensor = Tensor();
-    if (copied && shared.count(entry.tensor) == 0) source.Forget(entry.tensor);
-    *parameter.value = value;
   }
-  shared.clear();
   for (const Parameter& parameter : parameters) {
     if (format.writable && !parameter.value->unique()) *parameter.value = parameter.value->Clone();
   }

@@ -54,6 +54,8 @@ struct LoadPlan {
 absl::StatusOr<LoadPlan> PlanLoad(ResidualModel& model, absl::Span<const NameMap> names,
                                   const TensorSource& source, const std::string& config);
 
+enum class Quantization { kNone, kInt8 };
+
 // How parameters are held.
 struct ParameterFormat {
   // They may be written; else those that lie in the file as in memory stay mapped. f32.
@@ -63,9 +65,12 @@ struct ParameterFormat {
   bool stored = false;
   // stored: weights in this dtype, f32, bf16 or f16; none: in the file's (f64 becomes f32).
   std::optional<DType> dtype;
+  // stored: what is multiplied by in 8 bits, see ops/quantized; other tables as `dtype` says.
+  Quantization quantize = Quantization::kNone;
 };
 
 // Gives the parameters their values. Of tensors that are converted, the mapped memory is let go.
+// InvalidArgument names the file and the tensor that cannot be quantized.
 absl::Status ReadParameters(ResidualModel& model, const LoadPlan& plan, const TensorSource& source,
                             const ParameterFormat& format = {});
 

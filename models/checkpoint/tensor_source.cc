@@ -111,9 +111,9 @@ absl::StatusOr<Tensor> TensorSource::Read(absl::string_view name) const {
   return files_[entry->second].Read(name);
 }
 
-void TensorSource::Forget(absl::string_view name) const {
+void TensorSource::Forget(absl::string_view name, uint64_t begin, uint64_t bytes) const {
   const auto entry = file_of_.find(std::string(name));
-  if (entry != file_of_.end()) files_[entry->second].Forget(name);
+  if (entry != file_of_.end()) files_[entry->second].Forget(name, begin, bytes);
 }
 
 }  // namespace residual

@@ -29,8 +29,9 @@ class TensorSource {
   // The path of the file that holds it.
   const std::string& FileOf(absl::string_view name) const;
   absl::StatusOr<Tensor> Read(absl::string_view name) const;
-  // Lets go of the memory a tensor's bytes are mapped to, see MappedFile::Forget.
-  void Forget(absl::string_view name) const;
+  // Lets go of the memory that a tensor's bytes [begin, begin + bytes) are mapped to, or all of
+  // them, see MappedFile::Forget.
+  void Forget(absl::string_view name, uint64_t begin = 0, uint64_t bytes = UINT64_MAX) const;
   // The file that was opened: model.safetensors or the index.
   const std::string& path() const { return path_; }
 

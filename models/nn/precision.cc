@@ -32,6 +32,10 @@ Tensor AsMatrix(const Tensor& weight, int64_t K) {
 Tensor WithAll(const Tensor& x, const StoredMatrix& matrix, Precision precision,
                MatMulOptions options, bool narrow) {
   options.transpose_b = options.transpose_b != matrix.transposed;
+  if (matrix.quantized.defined()) {
+    RESIDUAL_CHECK(options.transpose_b) << "columns of a quantized matrix";
+    return QuantizedMatMul(Cast(x, kF32), matrix.quantized, options.bias, options.activation);
+  }
   if (matrix.values.dtype() == kF16) precision = Precision::kFull;
   return Linear(x, matrix.values, precision, std::move(options), narrow);
 }
@@ -41,7 +45,7 @@ bool StoredTogether(absl::Span<const Weight* const> weights) {
   for (size_t i = 0; i < weights.size(); ++i) {
     if (!weights[i]->stored()) return false;
     const StoredMatrix& m = weights[i]->matrix();
-    if (m.values.raw_data() != first.values.raw_data() || m.part != static_cast<int>(i)) {
+    if (m.bytes() != first.bytes() || m.part != static_cast<int>(i)) {
       return false;
     }
   }

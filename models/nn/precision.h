@@ -33,8 +33,8 @@ std::vector<std::string> PrecisionNames();
 // act(x W + b) in the precision of the run, for a weight [.., ..] whose leading axes make up x's
 // last one, K. Under kBF16, x is f32 or bf16 and the result f32, or bf16 with `narrow`: for what
 // only goes into another product. Without kBF16 `narrow` says nothing. A stored weight is widened
-// to f32, which is exact, where it is multiplied (under kBF16 only f16 is); x is f32 then.
-// options.transpose_b: the weight is [N, K].
+// to f32, which is exact, where it is multiplied (under kBF16 only f16 and 8 bits are); x is f32
+// then. options.transpose_b: the weight is [N, K].
 Tensor Linear(const Tensor& x, const Weight& weight, Precision precision, MatMulOptions options,
               bool narrow = false);
 Tensor Linear(const Tensor& x, const Tensor& weight, Precision precision, MatMulOptions options,

@@ -8,7 +8,8 @@ namespace residual {
 Tensor Weight::Dense() const {
   if (!stored()) return tensor_;
   const StoredMatrix& m = matrix_;
-  const Tensor values = m.transposed ? Transpose(m.values, 0, 1) : m.values;
+  Tensor values = m.quantized.defined() ? Dequantize(m.quantized, 0, m.quantized.rows()) : m.values;
+  if (m.transposed) values = Transpose(values, 0, 1);
   Tensor part = values;
   if (m.parts > 1) {
     const int64_t in = values.dim(0), out = values.dim(1) / m.parts;
@@ -21,7 +22,8 @@ Tensor Weight::Dense() const {
 Tensor LookUp(const Weight& table, const Tensor& ids) {
   if (!table.stored()) return Embedding(table.tensor(), ids);
   const StoredMatrix& m = table.matrix();
-  RESIDUAL_CHECK(!m.transposed && m.parts == 1) << "rows of " << m.values.ToString();
+  RESIDUAL_CHECK(!m.transposed && m.parts == 1) << "rows of " << m.shape;
+  if (m.quantized.defined()) return DequantizeRows(m.quantized, ids);
   return Cast(Embedding(m.values, ids), kF32);
 }
 

@@ -11,20 +11,26 @@
 #include <cstdint>
 #include <utility>
 
+#include "ops/quantized/quantized.h"
 #include "tensor/base/check.h"
 #include "tensor/core/tensor.h"
 
 namespace residual {
 
-// A matrix op(values) [in, out] of f32, bf16 or f16. It holds `parts` parameters of equal size:
-// their columns one after the other, [in, parts, out], or within each head, [in, n_heads, parts,
-// d_head].
+// A matrix op(values) [in, out] of f32, bf16 or f16, or one of 8 bits. It holds `parts` parameters
+// of equal size: their columns one after the other, [in, parts, out], or within each head, [in,
+// n_heads, parts, d_head].
 struct StoredMatrix {
-  Tensor values;            // [in, out], or [out, in]: with all parts
-  bool transposed = false;  // [out, in]
-  int part = 0, parts = 1;  // which of them the weight is
+  Tensor values;              // [in, out], or [out, in]: with all parts
+  QuantizedMatrix quantized;  // in place of values
+  bool transposed = false;    // [out, in]
+  int part = 0, parts = 1;    // which of them the weight is
   bool by_head = false;
   Shape shape;  // of the parameter, whose leading axes are `in` and the others `out`
+
+  bool defined() const { return values.defined() || quantized.defined(); }
+  // Two weights are in one matrix.
+  const void* bytes() const { return (quantized.defined() ? quantized.values : values).raw_data(); }
 };
 
 class Weight {
@@ -36,7 +42,7 @@ class Weight {
   }
   operator const Tensor&() const { return tensor(); }  // NOLINT: a weight is a tensor, mostly
 
-  bool stored() const { return matrix_.values.defined(); }
+  bool stored() const { return matrix_.defined(); }
   const StoredMatrix& matrix() const { return matrix_; }
   void Store(StoredMatrix matrix) {
     tensor_ = Tensor();

@@ -70,6 +70,7 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& folder, const LoadOptio
     format.writable = options.writable;
     format.stored = options.stored;
     format.dtype = options.dtype;
+    format.quantize = options.quantize;
     RESIDUAL_RETURN_IF_ERROR(ReadParameters(*built.model, plan, source, format));
   }
   loaded.model = std::move(built.model);

@@ -42,6 +42,8 @@ struct LoadOptions {
   // bf16 or f16), see ParameterFormat. What it computes is what it is in f32 with these weights.
   bool stored = false;
   std::optional<DType> dtype;
+  // stored: matrices in 8 bits, see ops/quantized, which changes what the model computes a little.
+  Quantization quantize = Quantization::kNone;
 };
 
 struct LoadedModel {

@@ -110,9 +110,10 @@ const TensorInfo* SafetensorsFile::Find(absl::string_view name) const {
   return found != tensors_.end() && found->name == name ? &*found : nullptr;
 }
 
-void SafetensorsFile::Forget(absl::string_view name) const {
+void SafetensorsFile::Forget(absl::string_view name, uint64_t begin, uint64_t bytes) const {
   const TensorInfo* info = Find(name);
-  if (info != nullptr) file_->Forget(info->offset, info->bytes);
+  if (info == nullptr || begin >= info->bytes) return;
+  file_->Forget(info->offset + begin, std::min(bytes, info->bytes - begin));
 }
 
 absl::StatusOr<Tensor> SafetensorsFile::Read(absl::string_view name) const {

@@ -64,8 +64,9 @@ class SafetensorsFile {
   // as the tensor. NotFound, Unimplemented (dtype), DataLoss (file cut since; plain reads only),
   // InvalidArgument (a BOOL that is neither 0 nor 1).
   absl::StatusOr<Tensor> Read(absl::string_view name) const;
-  // Lets go of the memory a tensor's bytes are mapped to, see MappedFile::Forget.
-  void Forget(absl::string_view name) const;
+  // Lets go of the memory that a tensor's bytes [begin, begin + bytes) are mapped to, as far as it
+  // has them, see MappedFile::Forget.
+  void Forget(absl::string_view name, uint64_t begin = 0, uint64_t bytes = UINT64_MAX) const;
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::string& path() const { return file_->path(); }
 

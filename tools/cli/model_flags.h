@@ -1,6 +1,6 @@
 // What the tools that read a model have in common: --model and --no_mmap, for those that only run
 // it
-// --dtype, and token files.
+// --dtype and --quantize, and token files.
 
 #ifndef RESIDUAL_TOOLS_CLI_MODEL_FLAGS_H_
 #define RESIDUAL_TOOLS_CLI_MODEL_FLAGS_H_
@@ -31,7 +31,7 @@ class ModelFlags {
  private:
   const CommandLine& cli_;
   Use use_;
-  std::string path_, dtype_ = "auto";
+  std::string path_, dtype_ = "auto", quantize_ = "none";
   bool no_mmap_ = false;
 };
 

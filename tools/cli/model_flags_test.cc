@@ -92,9 +92,16 @@ TEST(ModelFlagsTest, ToolsThatOnlyRunAModelKeepWeightsAsTheyAre) {
     for (std::string& argument : arguments) argv.push_back(argument.data());
     EXPECT_EQ(cli.Run(3, argv.data(), [] { return absl::OkStatus(); }), 0);
     EXPECT_TRUE(flags.options().stored);
+    EXPECT_EQ(flags.options().quantize, Quantization::kNone);
     EXPECT_EQ(flags.options().dtype.has_value(), dtype.has_value()) << flag;
     EXPECT_EQ(flags.options().dtype.value_or(kF32), dtype.value_or(kF32)) << flag;
   }
+  CommandLine eight("demo", "Shows flags.", "--model=DIR");
+  const ModelFlags quantized(eight, ModelFlags::kRun);
+  std::string demo = "demo", model = "--model=/nowhere", flag = "--quantize=int8";
+  char* argv[] = {demo.data(), model.data(), flag.data()};
+  EXPECT_EQ(eight.Run(3, argv, [] { return absl::OkStatus(); }), 0);
+  EXPECT_EQ(quantized.options().quantize, Quantization::kInt8);
   CommandLine cli("demo", "Shows flags.", "--model=DIR");
   const ModelFlags any(cli);
   EXPECT_FALSE(any.options().stored);

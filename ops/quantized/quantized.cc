@@ -1,0 +1,185 @@
+#include "ops/quantized/quantized.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "ops/gemm/gemm.h"
+#include "ops/quantized/quantized_kernels.h"
+#include "ops/simd/convert.h"
+#include "tensor/autograd/tape.h"
+#include "tensor/base/parallel.h"
+#include "tensor/core/op_check.h"
+
+namespace residual {
+namespace {
+
+using quantized_internal::kGroup;
+using quantized_internal::Rows;
+static_assert(kGroup == kQuantizedGroup, "one size of groups");
+
+// Rows of x up to which each is multiplied with the integers; more are products of f32, a part of
+// the matrix at a time, which is widened once for all of them.
+constexpr int64_t kMostDotRows = 4;
+constexpr int64_t kWidenedRows = 256;
+// Tasks: some for each of a few threads, of 64 KiB at least.
+constexpr int64_t kTasks = 8, kLeastTask = int64_t{1} << 16;
+// Rows that are quantized at once.
+constexpr int64_t kQuantizedRows = 64;
+
+int64_t RoundUp(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+Rows RowsOf(const QuantizedMatrix& w, int64_t begin, int64_t end) {
+  const int64_t groups = w.scales.dim(1);
+  return {w.values.data<int8_t>() + begin * groups * kGroup,
+          w.scales.data<float>() + begin * groups, groups, end - begin};
+}
+
+// x [M, K] with zeros after each row, up to whole groups.
+Tensor Padded(const Tensor& x, int64_t padded) {
+  const int64_t K = x.dim(1);
+  if (K == padded) return x;
+  Tensor wide = Tensor::Zeros({x.dim(0), padded});
+  float* to = wide.mutable_data<float>();
+  for (int64_t m = 0; m < x.dim(0); ++m) {
+    std::memcpy(to + m * padded, x.data<float>() + m * K, K * sizeof(float));
+  }
+  return wide;
+}
+
+// A few rows of x, each against all of w: y [M, rows].
+void FewRows(const Tensor& x, const QuantizedMatrix& w, const float* bias, float* y) {
+  const int64_t M = x.dim(0), N = w.rows(), padded = w.values.dim(1);
+  const Tensor whole = Padded(x, padded);
+  const float* in = whole.data<float>();
+  const int64_t least = std::max<int64_t>(1, kLeastTask / std::max<int64_t>(1, M * padded));
+  const int64_t grain = RoundUp(std::max(least, NumChunks(N, kTasks)), 16);
+  ParallelFor(N, grain, [&](int64_t begin, int64_t end) {
+    constexpr int64_t kInCache = 16;  // rows of w that all rows of x are multiplied with in turn
+    const int64_t step = M == 1 ? end - begin : kInCache;
+    for (int64_t n = begin; n < end; n += step) {
+      const Rows rows = RowsOf(w, n, std::min(end, n + step));
+      for (int64_t m = 0; m < M; ++m) {
+        quantized_internal::Dots(rows, in + m * padded, bias != nullptr ? bias + n : nullptr,
+                                 y + m * N + n);
+      }
+    }
+  });
+}
+
+void ManyRows(const Tensor& x, const QuantizedMatrix& w, const float* bias, float* y) {
+  const int64_t M = x.dim(0), N = w.rows(), K = w.columns;
+  ParallelFor(N, kWidenedRows, [&](int64_t begin, int64_t end) {
+    const int64_t n = end - begin;
+    const StorageRef wide = AllocateHost(n * K * sizeof(float));
+    const StorageRef part = AllocateHost(M * n * sizeof(float));
+    float *b = static_cast<float*>(wide->data()), *c = static_cast<float*>(part->data());
+    quantized_internal::Widen(RowsOf(w, begin, end), K, b);
+    Gemm({kF32, x.raw_data(), b, bias != nullptr ? bias + begin : nullptr, c, nullptr, M, n, K,
+          false, true, Activation::kNone});
+    for (int64_t m = 0; m < M; ++m) {
+      std::memcpy(y + m * N + begin, c + m * n, n * sizeof(float));
+    }
+  });
+}
+
+}  // namespace
+
+QuantizedMatrix QuantizedMatrix::Uninitialized(int64_t rows, int64_t columns) {
+  const int64_t groups = NumChunks(columns, kGroup);
+  QuantizedMatrix matrix;
+  matrix.columns = columns;
+  matrix.values = Tensor::Uninitialized({rows, groups * kGroup}, DType::kI8);
+  matrix.scales = Tensor::Uninitialized({rows, groups});
+  return matrix;
+}
+
+absl::Status QuantizeRows(const Tensor& w, bool transposed, int64_t first,
+                          QuantizedMatrix& matrix) {
+  RESIDUAL_CHECK_OP("quantize", w.rank() == 2 && IsFloat(w.dtype()) && w.dtype() != kF64, w);
+  const int64_t n = w.dim(transposed ? 1 : 0), K = matrix.columns;
+  RESIDUAL_CHECK_OP("quantize",
+                    w.dim(transposed ? 0 : 1) == K && first >= 0 && first + n <= matrix.rows(), w,
+                    matrix.values);
+  const int64_t groups = matrix.scales.dim(1), size = static_cast<int64_t>(SizeOf(w.dtype()));
+  int8_t* values = matrix.values.mutable_data<int8_t>() + first * groups * kGroup;
+  float* scales = matrix.scales.mutable_data<float>() + first * groups;
+  const char* from = static_cast<const char*>(w.raw_data());
+  const auto widen = [&](const char* x, float* to, int64_t count) {
+    if (w.dtype() == kF32) {
+      std::memcpy(to, x, count * sizeof(float));
+    } else {
+      Widen(w.dtype(), x, to, count);
+    }
+  };
+  std::atomic<bool> finite{true};
+  ParallelFor(n, kQuantizedRows, [&](int64_t begin, int64_t end) {
+    const int64_t count = end - begin;
+    std::vector<float> rows(count * K), line(count);
+    if (transposed) {
+      for (int64_t k = 0; k < K; ++k) {
+        widen(from + (k * n + begin) * size, line.data(), count);
+        for (int64_t r = 0; r < count; ++r) rows[r * K + k] = line[r];
+      }
+    } else {
+      widen(from + begin * K * size, rows.data(), count * K);
+    }
+    for (int64_t r = 0; r < count; ++r) {
+      const int64_t row = begin + r;
+      if (!quantized_internal::QuantizeRow(rows.data() + r * K, K, values + row * groups * kGroup,
+                                           scales + row * groups)) {
+        finite.store(false, std::memory_order_relaxed);
+      }
+    }
+  });
+  if (finite.load()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "has an infinity or a NaN, expected finite numbers to quantize");
+}
+
+Tensor QuantizedMatMul(const Tensor& x, const QuantizedMatrix& w, const Tensor& bias,
+                       Activation activation) {
+  const char* op = "quantized_matmul";
+  RESIDUAL_CHECK_OP(op, x.rank() >= 1 && x.dtype() == kF32 && x.dim(-1) == w.columns, x, w.values);
+  RESIDUAL_CHECK_OP(op,
+                    !bias.defined() || (bias.dtype() == kF32 && bias.shape() == Shape{w.rows()}), x,
+                    w.values, bias);
+  RESIDUAL_CHECK_OP(op, Tape::For({&x, &bias}) == nullptr, x);
+  const int64_t N = w.rows();
+  Tensor y = Tensor::Uninitialized(x.shape().With(-1, N));
+  if (y.elements() == 0) return y;
+  const Tensor flat = x.Reshaped({y.elements() / N, w.columns});
+  const float* b = bias.defined() ? bias.data<float>() : nullptr;
+  float* out = y.mutable_data<float>();
+  flat.dim(0) <= kMostDotRows ? FewRows(flat, w, b, out) : ManyRows(flat, w, b, out);
+  return activation == Activation::kNone ? y : Activate(y, activation);
+}
+
+Tensor Dequantize(const QuantizedMatrix& matrix, int64_t begin, int64_t end) {
+  RESIDUAL_CHECK_OP("dequantize", 0 <= begin && begin <= end && end <= matrix.rows(),
+                    matrix.values);
+  Tensor rows = Tensor::Uninitialized({end - begin, matrix.columns});
+  float* to = rows.mutable_data<float>();
+  ParallelFor(end - begin, kQuantizedRows, [&](int64_t b, int64_t e) {
+    quantized_internal::Widen(RowsOf(matrix, begin + b, begin + e), matrix.columns,
+                              to + b * matrix.columns);
+  });
+  return rows;
+}
+
+Tensor DequantizeRows(const QuantizedMatrix& matrix, const Tensor& ids) {
+  const Tensor wide = ConvertTo(ids, kI64);
+  Tensor rows = Tensor::Uninitialized(ids.shape().Appended(matrix.columns));
+  float* to = rows.mutable_data<float>();
+  for (const int64_t id : wide.span<int64_t>()) {
+    RESIDUAL_CHECK(0 <= id && id < matrix.rows())
+        << "dequantize_rows: row " << id << " of " << matrix.rows();
+    quantized_internal::Widen(RowsOf(matrix, id, id + 1), matrix.columns, to);
+    to += matrix.columns;
+  }
+  return rows;
+}
+
+}  // namespace residual
