@@ -1,7 +1,5 @@
 #include "models/zoo/zoo.h"
 
-#include <algorithm>
-#include <cmath>
 #include <map>
 #include <string>
 
@@ -93,45 +91,29 @@ class ZooTest : public testing::Test {
     ExpectIdentical(loaded->model->Forward({tokens_}), logits_, "logits");
     const std::string path = JoinPath(folder_, "model.safetensors");
     const absl::StatusOr<std::string> file = ReadFile(path);
-    if (absl::IsNotFound(file.status())) return;  // shards, of which the tensors are the same
+    if (!file.ok()) return;  // shards, of which the tensors are the same
     for (const DType dtype : {kF32, kBF16, kF16}) ExpectRunsAsStored(dtype);
     ASSERT_TRUE(WriteFileAtomically(path, *file).ok());
   }
-  // With all of the file in this dtype, the model of stored weights, which reads that, computes
-  // what the one of f32 tensors does, hook by hook: all points at once take the ways through the
-  // layers that need more of a weight than a product with it.
+  // Stored weights of this dtype compute what tensors of them do, at every hook point.
   void ExpectRunsAsStored(DType dtype) {
-    std::map<std::string, Tensor> tensors = ReadTensors();
+    std::map<std::string, Tensor> tensors = ReadTensors(), want;
     for (auto& [name, x] : tensors) x = ConvertTo(x, dtype);
     WriteTensors(tensors);
     LoadOptions as_stored;
     as_stored.stored = true;
     const auto stored = LoadModel(folder_, as_stored), dense = LoadModel(folder_);
     ASSERT_TRUE(stored.ok() && dense.ok()) << stored.status();
-    ExpectClose(stored->model->Forward({tokens_}), Wide(dense->model->Forward({tokens_})), 64,
-                Name(dtype));
-    std::map<std::string, Tensor> wanted;
+    const Tensor logits = dense->model->Forward({tokens_});
+    ExpectClose(stored->model->Forward({tokens_}), ConvertTo(logits, kF64), 64, Name(dtype));
     Hooks record, compare;
-    record.Read("*",
-                [&](absl::string_view name, const Tensor& x) { wanted[std::string(name)] = x; });
+    record.Read("*", [&](absl::string_view name, const Tensor& x) { want[std::string(name)] = x; });
     compare.Read("*", [&](absl::string_view name, const Tensor& x) {
-      ExpectClose(x, Wide(wanted[std::string(name)]), 256, std::string(name));
+      ExpectClose(x, ConvertTo(want[std::string(name)], kF64), 256, std::string(name));
     });
-    ASSERT_TRUE(dense->model->Run({tokens_}, &record).ok());
-    ASSERT_TRUE(stored->model->Run({tokens_}, &compare).ok());
-    // A token at a time, as generation does.
-    ModelState state = stored->model->NewState(2);
-    Tensor last;
-    for (int64_t i = 0; i < 3; ++i) {
-      const int64_t* ids = tokens_.data<int64_t>();
-      last = stored->model->NextLogits({Tensor::Of<int64_t>({2, 1}, {ids[i], ids[3 + i]})}, &state);
-    }
-    const Tensor all = dense->model->Forward({tokens_});
-    for (int64_t row = 0; row < 2; ++row) {
-      ExpectClose(last.Row(row), Wide(all.Row(row).Row(2)), 64, "after the last token");
-    }
+    EXPECT_TRUE(dense->model->Run({tokens_}, &record).ok());
+    EXPECT_TRUE(stored->model->Run({tokens_}, &compare).ok());
   }
-  static Tensor Wide(const Tensor& x) { return ConvertTo(x, kF64); }
   std::string LoadError() const { return std::string(LoadModel(folder_).status().message()); }
 
   std::string folder_;
@@ -606,69 +588,6 @@ TEST_F(ZooTest, WhatIsReadMayBeWrittenWhereAskedFor) {
   const auto unread = LoadModel(folder_, options);
   ASSERT_TRUE(unread.ok());
   EXPECT_FALSE(unread->model->embed().W_E().defined());
-}
-
-// A model in 8 bits computes what it does with the rounded weights as tensors: of every way to hold
-// them, and near what it does in f32.
-TEST_F(ZooTest, RunsInEightBits) {
-  json untied = Gpt2Config(),
-       neox = {{"model_type", "gpt_neox"}, {"vocab_size", 13},       {"max_position_embeddings", 8},
-               {"hidden_size", 16},        {"num_hidden_layers", 2}, {"num_attention_heads", 2},
-               {"intermediate_size", 24}};
-  untied["tie_word_embeddings"] = false;
-  for (const json& config : {Gpt2Config(), untied, neox, ResidualConfig()}) {
-    Save(config);
-    LoadOptions options;
-    options.stored = true;
-    options.quantize = Quantization::kInt8;
-    const auto loaded = LoadModel(folder_, options);
-    ASSERT_TRUE(loaded.ok()) << loaded.status();
-    const std::vector<Parameter> eight = Parameters(*loaded->model), full = Parameters(*model_);
-    for (size_t i = 0; i < full.size(); ++i) {
-      if (full[i].weight == nullptr) continue;
-      const bool looked_up = full[i].name == "pos_embed.W_pos" ||
-                             (full[i].name == "embed.W_E" && !model_->unembed().options().tied);
-      EXPECT_NE(eight[i].weight->matrix().quantized.defined(), looked_up) << full[i].name;
-      const Tensor rounded = eight[i].weight->Dense();
-      const std::vector<double> got = rounded.ToDoubles(), want = full[i].value->ToDoubles();
-      double most = 0, error = 0;
-      for (size_t j = 0; j < got.size(); ++j) {
-        most = std::max(most, std::abs(want[j]));
-        error = std::max(error, std::abs(got[j] - want[j]));
-      }
-      EXPECT_LE(error, most / 253) << full[i].name;
-      EXPECT_EQ(error == 0, looked_up) << full[i].name;
-      *full[i].value = rounded;
-    }
-    const Tensor logits = loaded->model->Forward({tokens_});
-    ExpectClose(logits, Wide(model_->Forward({tokens_})), 64, config.dump());
-    ModelState state = loaded->model->NewState(2);
-    for (int64_t i = 0; i < 3; ++i) {
-      const int64_t* ids = tokens_.data<int64_t>();
-      const Tensor next =
-          loaded->model->NextLogits({Tensor::Of<int64_t>({2, 1}, {ids[i], ids[3 + i]})}, &state);
-      ExpectClose(next.Row(1), Wide(logits.Row(1).Row(i)), 64, config.dump());
-    }
-  }
-}
-
-TEST_F(ZooTest, SaysWhichTensorHasNoEightBits) {
-  Save(Gpt2Config());
-  std::map<std::string, Tensor> tensors = ReadTensors();
-  Tensor& bad = tensors.at("transformer.h.1.mlp.c_fc.weight");
-  bad = bad.Clone();
-  bad.mutable_data<float>()[5] = INFINITY;
-  WriteTensors(tensors);
-  LoadOptions options;
-  options.stored = true;
-  EXPECT_TRUE(LoadModel(folder_, options).ok());
-  options.quantize = Quantization::kInt8;
-  const absl::Status status = LoadModel(folder_, options).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(status.message(),
-            absl::StrCat(JoinPath(folder_, "model.safetensors"),
-                         ": the tensor 'transformer.h.1.mlp.c_fc.weight' has an infinity or a NaN, "
-                         "expected finite numbers to quantize"));
 }
 
 TEST_F(ZooTest, SavesOnlyWhatTheConfigDescribes) {

@@ -1,7 +1,8 @@
-// Integers are widened to f32 in registers: reading them takes longer. A prototype of this loop read
-// the 132 MB of GPT-2 small's weights at 42 GB/s with two threads, minutes after bf16 at 31 on a
-// machine whose memory varies as much; prefetching 1, 4 or 8 KiB ahead made no difference. Rounding x
-// to 8 bits too, for the processor's dot product of bytes, was not tried: it would cost digits.
+// Integers are widened to f32 in registers: reading them takes longer. A prototype of this loop
+// read the 132 MB of GPT-2 small's weights at 42 GB/s with two threads, minutes after bf16 at 31 on
+// a machine whose memory varies as much; prefetching 1, 4 or 8 KiB ahead made no difference.
+// Rounding x to 8 bits too, for the processor's dot product of bytes, was not tried: it would cost
+// digits.
 
 #include "ops/quantized/quantized_kernels.h"
 

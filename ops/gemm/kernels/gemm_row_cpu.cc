@@ -1,7 +1,7 @@
 // One row against rows of columns: b is read once, as one stream, and its rows are added up in the
-// first cache. With the weights of GPT-2 small mapped from a file, two threads of a prototype read 31
-// GB/s of bf16 this way, row by row in a stream of their own each; 30 four rows at a time; 25 where the threads
-// split the columns, and read short pieces of eight rows at a time.
+// first cache. With the weights of GPT-2 small mapped from a file, two threads of a prototype read
+// 31 GB/s of bf16 this way, row by row in a stream of their own each; 30 four rows at a time; 25
+// where the threads split the columns, and read short pieces of eight rows at a time.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/gemm/kernels/gemm_row_cpu.cc"

@@ -1,0 +1,143 @@
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "models/zoo/zoo.h"
+#include "tensor/io/file.h"
+#include "tensor/io/safetensors.h"
+#include "tensor/testing/op_case.h"
+
+namespace residual {
+namespace {
+
+using nlohmann::json;
+
+json Gpt2Config() {
+  return {{"model_type", "gpt2"}, {"vocab_size", 13}, {"n_positions", 8},
+          {"n_embd", 12},         {"n_layer", 2},     {"n_head", 3}};
+}
+
+json ResidualConfig() {
+  return {{"model_type", "residual"},
+          {"d_model", 12},
+          {"n_ctx", 8},
+          {"d_vocab", 13},
+          {"n_heads", 3},
+          {"blocks", {{"attn"}, {"attn", "mlp"}}}};
+}
+
+Tensor Wide(const Tensor& x) { return ConvertTo(x, kF64); }
+
+class StoredModelTest : public testing::Test {
+ protected:
+  // A model of the config with random parameters, saved.
+  void Save(const json& config) {
+    folder_ = absl::StrCat(testing::TempDir(), "/stored_model");
+    model_ = *ModelFromConfig(config, "config.json");
+    for (const Parameter& p : Parameters(*model_)) {
+      InitializeParameter({p.name, p.value, p.shape, Init::Normal(0.3), p.options}, 7);
+    }
+    ASSERT_TRUE(SaveModel(*model_, config, folder_).ok());
+  }
+
+  std::string folder_;
+  const Tensor tokens_ = Tensor::Of<int64_t>({2, 3}, {1, 12, 0, 7, 7, 3});
+  std::unique_ptr<ResidualModel> model_;
+};
+
+// Weights of any dtype, a token at a time as generation does: what all at once gives.
+TEST_F(StoredModelTest, ReadsStoredWeightsTokenByToken) {
+  Save(Gpt2Config());
+  for (const DType dtype : {kF32, kBF16, kF16}) {
+    LoadOptions options;
+    options.stored = true;
+    options.dtype = dtype;
+    const auto loaded = LoadModel(folder_, options);
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    const Tensor logits = loaded->model->Forward({tokens_});
+    ModelState state = loaded->model->NewState(2);
+    for (int64_t i = 0; i < 3; ++i) {
+      const int64_t* ids = tokens_.data<int64_t>();
+      const Tensor next =
+          loaded->model->NextLogits({Tensor::Of<int64_t>({2, 1}, {ids[i], ids[3 + i]})}, &state);
+      ExpectClose(next.Row(1), Wide(logits.Row(1).Row(i)), 64, Name(dtype));
+    }
+  }
+}
+
+// A model in 8 bits computes what it does with the rounded weights as tensors: of every way to hold
+// them, and near what it does in f32.
+TEST_F(StoredModelTest, RunsInEightBits) {
+  json untied = Gpt2Config(),
+       neox = {{"model_type", "gpt_neox"}, {"vocab_size", 13},       {"max_position_embeddings", 8},
+               {"hidden_size", 16},        {"num_hidden_layers", 2}, {"num_attention_heads", 2},
+               {"intermediate_size", 24}};
+  untied["tie_word_embeddings"] = false;
+  for (const json& config : {Gpt2Config(), untied, neox, ResidualConfig()}) {
+    Save(config);
+    LoadOptions options;
+    options.stored = true;
+    options.quantize = Quantization::kInt8;
+    const auto loaded = LoadModel(folder_, options);
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    const std::vector<Parameter> eight = Parameters(*loaded->model), full = Parameters(*model_);
+    for (size_t i = 0; i < full.size(); ++i) {
+      if (full[i].weight == nullptr) continue;
+      const bool looked_up = full[i].name == "pos_embed.W_pos" ||
+                             (full[i].name == "embed.W_E" && !model_->unembed().options().tied);
+      EXPECT_NE(eight[i].weight->matrix().quantized.defined(), looked_up) << full[i].name;
+      const Tensor rounded = eight[i].weight->Dense();
+      const std::vector<double> got = rounded.ToDoubles(), want = full[i].value->ToDoubles();
+      double most = 0, error = 0;
+      for (size_t j = 0; j < got.size(); ++j) {
+        most = std::max(most, std::abs(want[j]));
+        error = std::max(error, std::abs(got[j] - want[j]));
+      }
+      EXPECT_LE(error, most / 253) << full[i].name;
+      EXPECT_EQ(error == 0, looked_up) << full[i].name;
+      *full[i].value = rounded;
+    }
+    const Tensor logits = loaded->model->Forward({tokens_});
+    ExpectClose(logits, Wide(model_->Forward({tokens_})), 64, config.dump());
+    ModelState state = loaded->model->NewState(2);
+    for (int64_t i = 0; i < 3; ++i) {
+      const int64_t* ids = tokens_.data<int64_t>();
+      const Tensor next =
+          loaded->model->NextLogits({Tensor::Of<int64_t>({2, 1}, {ids[i], ids[3 + i]})}, &state);
+      ExpectClose(next.Row(1), Wide(logits.Row(1).Row(i)), 64, config.dump());
+    }
+  }
+}
+
+TEST_F(StoredModelTest, SaysWhichTensorHasNoEightBits) {
+  Save(Gpt2Config());
+  const std::string path = JoinPath(folder_, "model.safetensors");
+  std::vector<NamedTensor> tensors;
+  {
+    const auto file = SafetensorsFile::Open(path);
+    for (const TensorInfo& info : file->tensors()) {
+      tensors.emplace_back(info.name, file->Read(info.name)->Clone());
+      if (info.name == "transformer.h.1.mlp.c_fc.weight") {
+        tensors.back().second.mutable_data<float>()[5] = INFINITY;
+      }
+    }
+  }
+  ASSERT_TRUE(WriteSafetensors(path, tensors).ok());
+  LoadOptions options;
+  options.stored = true;
+  EXPECT_TRUE(LoadModel(folder_, options).ok());
+  options.quantize = Quantization::kInt8;
+  const absl::Status status = LoadModel(folder_, options).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(),
+            absl::StrCat(path,
+                         ": the tensor 'transformer.h.1.mlp.c_fc.weight' has an infinity or a NaN, "
+                         "expected finite numbers to quantize"));
+}
+
+}  // namespace
+}  // namespace residual
