@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "ops/elementwise/elementwise.h"
 #include "ops/layout/layout.h"
+#include "ops/quantized/quantized.h"
 #include "tensor/autograd/tape.h"
 
 namespace residual {
@@ -34,7 +36,8 @@ Tensor WithAll(const Tensor& x, const StoredMatrix& matrix, Precision precision,
   options.transpose_b = options.transpose_b != matrix.transposed;
   if (matrix.quantized.defined()) {
     RESIDUAL_CHECK(options.transpose_b) << "columns of a quantized matrix";
-    return QuantizedMatMul(Cast(x, kF32), matrix.quantized, options.bias, options.activation);
+    const Tensor y = QuantizedMatMul(Cast(x, kF32), matrix.quantized, options.bias);
+    return options.activation == Activation::kNone ? y : Activate(y, options.activation);
   }
   if (matrix.values.dtype() == kF16) precision = Precision::kFull;
   return Linear(x, matrix.values, precision, std::move(options), narrow);

@@ -139,8 +139,7 @@ absl::Status QuantizeRows(const Tensor& w, bool transposed, int64_t first,
       "has an infinity or a NaN, expected finite numbers to quantize");
 }
 
-Tensor QuantizedMatMul(const Tensor& x, const QuantizedMatrix& w, const Tensor& bias,
-                       Activation activation) {
+Tensor QuantizedMatMul(const Tensor& x, const QuantizedMatrix& w, const Tensor& bias) {
   const char* op = "quantized_matmul";
   RESIDUAL_CHECK_OP(op, x.rank() >= 1 && x.dtype() == kF32 && x.dim(-1) == w.columns, x, w.values);
   RESIDUAL_CHECK_OP(op,
@@ -154,7 +153,7 @@ Tensor QuantizedMatMul(const Tensor& x, const QuantizedMatrix& w, const Tensor& 
   const float* b = bias.defined() ? bias.data<float>() : nullptr;
   float* out = y.mutable_data<float>();
   flat.dim(0) <= kMostDotRows ? FewRows(flat, w, b, out) : ManyRows(flat, w, b, out);
-  return activation == Activation::kNone ? y : Activate(y, activation);
+  return y;
 }
 
 Tensor Dequantize(const QuantizedMatrix& matrix, int64_t begin, int64_t end) {

@@ -18,7 +18,6 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
-#include "ops/elementwise/elementwise.h"
 #include "tensor/core/tensor.h"
 
 namespace residual {
@@ -43,11 +42,10 @@ struct QuantizedMatrix {
 // an element is not finite: it has no scale.
 absl::Status QuantizeRows(const Tensor& w, bool transposed, int64_t first, QuantizedMatrix& matrix);
 
-// y = act(x w^T + bias). x: f32 [..., columns]; bias: f32 [rows] or undefined. Returns f32
+// y = x w^T + bias. x: f32 [..., columns]; bias: f32 [rows] or undefined. Returns f32
 // [..., rows]. The bits do not depend on the number of threads. Not differentiable (a CHECK where a
 // tape tracks x or the bias).
-Tensor QuantizedMatMul(const Tensor& x, const QuantizedMatrix& w, const Tensor& bias = Tensor(),
-                       Activation activation = Activation::kNone);
+Tensor QuantizedMatMul(const Tensor& x, const QuantizedMatrix& w, const Tensor& bias = Tensor());
 
 // The rows [begin, end) in f32, [end - begin, columns].
 Tensor Dequantize(const QuantizedMatrix& matrix, int64_t begin, int64_t end);
