@@ -170,7 +170,8 @@ class ResidualModel : public Module {
   Tensor Forward(const ModelInput& input, ModelState* state = nullptr, Hooks* hooks = nullptr,
                  const MixerContext* training = nullptr) const;
 
-  // The logits after the last position alone, [batch, d_vocab]: what generation needs.
+  // The logits after the last position alone, [batch, d_vocab]: what generation needs. With a state
+  // a long input is read in pieces, for less memory.
   Tensor NextLogits(ModelInput input, ModelState* state) const;
 
   // Forward after Validate, with the hooks' names checked before and their firing after the run.

@@ -22,7 +22,6 @@ MAX_FILE, MAX_PACKAGE, MAX_TOOL = 600, 1500, 300  # lines of code, without tests
 OPS_IN_HEADERS = {
     ("ops/matmul", "ops/elementwise"),  # the activation of the epilogue
     ("ops/gemm", "ops/elementwise"),
-    ("ops/quantized", "ops/elementwise"),
 }
 
 _INCLUDE = re.compile(r'^\s*#\s*include "([^"]+)"', re.MULTILINE)
