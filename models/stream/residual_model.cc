@@ -19,7 +19,7 @@ namespace {
 
 // Positions of a prompt that are read at once where a state keeps what was read: what a layer makes
 // of them is the largest part of a prefill's memory. GPT-2 124M reads no faster with more.
-constexpr int64_t kPositionsAtOnce = 384;
+constexpr int64_t kPositionsAtOnce = 256;
 
 // Positions [begin, end) of [pos] or [batch, pos]; undefined stays undefined.
 Tensor PositionsOf(const Tensor& x, int64_t begin, int64_t end) {
