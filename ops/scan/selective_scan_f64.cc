@@ -114,11 +114,11 @@ TensorList BackwardF64(const SelectiveScanInputs& in, const std::vector<unsigned
         carry[n] = grad_last ? grad_last[channel.StateAt(n)] : 0;
       }
       for (int64_t t = 0; t < length; ++t) {
-        channel.Advance(t, &states[t * state], &states[(t + 1) * state]);
+        channel.Advance(t, states.data() + t * state, states.data() + (t + 1) * state);
       }
       for (int64_t t = length - 1; t >= 0; --t) {
         const int64_t at = channel.At(t);
-        const double *before = &states[t * state], *after = before + state;
+        const double *before = states.data() + t * state, *after = before + state;
         const double u = channel.U(t), delta = channel.Delta(t);
         double g_y = grad ? grad[at] : 0, for_delta = 0;
         if (z != nullptr) {
