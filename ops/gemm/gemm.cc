@@ -8,6 +8,7 @@
 #include "absl/container/inlined_vector.h"
 #include "ops/elementwise/elementwise_kernels.h"
 #include "ops/gemm/gemm_memory.h"
+#include "ops/gemm/gemm_product.h"
 #include "ops/gemm/gemm_tiny.h"
 #include "ops/gemm/kernels/gemm_kernels.h"
 #include "ops/simd/convert.h"
@@ -17,22 +18,9 @@
 #include "tensor/core/tensor.h"
 
 namespace residual {
+namespace gemm_internal {
 namespace {
 
-using gemm_internal::CopyTransposed;
-using gemm_internal::DotArgs;
-using gemm_internal::GemmKernels;
-using gemm_internal::Operand;
-using gemm_internal::PackArgs;
-using gemm_internal::Panels;
-using gemm_internal::Readers;
-using gemm_internal::RowArgs;
-using gemm_internal::RunTiny;
-using gemm_internal::Scratch;
-using gemm_internal::TileArgs;
-
-// Of a part of k at most. Deep, so that sums are read and written seldom.
-constexpr int64_t kDepth = 512;
 // Rows are packed kPackedBytes at once, and kDepthAtOnce of k.
 constexpr int64_t kPackedBytes = int64_t{8} << 20;
 constexpr int64_t kDepthAtOnce = 4096;
@@ -45,34 +33,21 @@ constexpr double kLeastWork = 1 << 19, kMostWork = static_cast<double>(int64_t{1
 // Where packing costs more than it saves: f32 of [128, 768] [768, 512] with a transposed, 90 % of
 // the peak with both packed, 92 with b and 95 with a; [128, 768] [768, 128], 86, 90 and 94.
 constexpr int64_t kMostColumnsAsALies = 512, kMostRowsAsBLies = 256;
-// Columns of a task of few rows, or of one, and multiplications it is worth a thread for.
-constexpr int64_t kStreamed = 2048, kStreamedForOne = 4096;
-constexpr double kLeastStreamed = 1 << 17;
-constexpr int64_t kPiecesOfThread = 4;  // of dot products
 // Which way pays where.
 constexpr int64_t kMostFewRows = 16, kMostDotRows = 16, kLeastDotDepth = 64;
-
-int64_t RoundUp(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
-
-// The size of equal parts of n, of `most` at most, in units.
-int64_t EqualParts(int64_t n, int64_t most, int64_t unit) {
-  return RoundUp(NumChunks(n, NumChunks(n, most)), unit);
-}
 
 const GemmKernels& KernelsFor(DType dtype) {
   switch (dtype) {
     case DType::kF64:
-      return gemm_internal::KernelsF64();
+      return KernelsF64();
     case DType::kBF16:
-      return gemm_internal::KernelsBF16();
+      return KernelsBF16();
     case DType::kF16:
-      return gemm_internal::KernelsF16();
+      return KernelsF16();
     default:
-      return gemm_internal::KernelsF32();
+      return KernelsF32();
   }
 }
-
-char* Data(const StorageRef& storage) { return static_cast<char*>(storage->data()); }
 
 void Apply(Activation activation, DType dtype, const void* from, void* to, int64_t n) {
   const UnaryOp op = UnaryOpOf(activation);
@@ -83,106 +58,7 @@ void Apply(Activation activation, DType dtype, const void* from, void* to, int64
   }
 }
 
-struct Range {
-  int64_t begin, end;
-  int64_t size() const { return end - begin; }
-};
-
-// One product, and what is the same for all of its tasks.
-class Product {
- public:
-  Product(const GemmArgs& args, const GemmKernels& kernels)
-      : g_(args),
-        kernels_(kernels),
-        a_size_(args.f32_a ? 4 : SizeOf(args.dtype)),
-        b_size_(args.f32_b ? 4 : SizeOf(args.narrow_b == kF32 ? args.dtype : args.narrow_b)),
-        c_size_(args.f32_c ? 4 : SizeOf(args.dtype)),
-        sum_size_(args.dtype == kF64 ? 8 : 4),
-        read_a_(args.f32_a ? kernels.rounded : kernels.own),
-        read_b_(args.narrow_b == kBF16  ? gemm_internal::WidenedBF16()
-                : args.narrow_b == kF16 ? gemm_internal::WidenedF16()
-                : args.f32_b            ? kernels.rounded
-                                        : kernels.own),
-        a_{args.a, args.transpose_a ? 1 : args.K, args.transpose_a ? args.M : 1, args.M * args.K},
-        b_{args.b, args.transpose_b ? args.K : 1, args.transpose_b ? 1 : args.N, args.K * args.N},
-        depth_(EqualParts(args.K, kDepth, kernels.packed_k)),
-        // Two cache lines more than a panel holds: panels a power of two apart would share the
-        // same few sets of the caches.
-        a_step_(Packed(depth_) * kernels.row_stride + 128 / kernels.packed_bytes),
-        b_step_(Packed(depth_) * kernels.columns + 128 / kernels.packed_bytes) {}
-
-  // This product and others of the same a.
-  void Blocked(absl::Span<const Product> others = {}) const;
-  void OneRow() const;
-  void FewRows() const;
-  void Dots() const;
-
- private:
-  // How many regions a result is cut into.
-  struct Grid {
-    int64_t down, across;
-  };
-  // Rows and k that are packed at once, and columns.
-  struct Block {
-    Range m, n, k;
-    Panels rows;
-    char* a;         // packed
-    bool packed;     // a has been
-    bool as_a_lies;  // it never is
-    char* sums;      // [m, n], if c cannot hold sums over several blocks of k
-
-    char* Panel(const Product& p, int64_t i, int64_t part) const {
-      return a + (part * rows.Count() + i) * p.a_step_ * p.kernels_.packed_bytes;
-    }
-  };
-  // Where the sums of a task are made. Steps are in elements.
-  struct Sums {
-    char* data;
-    int64_t row_step, column_step;
-    StorageRef scratch;
-  };
-
-  bool Narrow() const { return sum_size_ != c_size_; }
-  int64_t Packed(int64_t k) const { return (k + kernels_.packed_k - 1) / kernels_.packed_k; }
-  // Whether tiles can read an operand unpacked, and not all of it from a few sets of the caches.
-  bool AsItLies(const Operand& x, int64_t size) const {
-    return x.x_step == 1 && size == SizeOf(g_.dtype) && size == sum_size_ && x.k_step * size < 4096;
-  }
-  static const char* At(const Operand& x, int64_t size, int64_t i, int64_t k) {
-    return static_cast<const char*>(x.data) + (i * x.x_step + k * x.k_step) * size;
-  }
-  static PackArgs Packing(const Operand& from, int64_t size, int64_t x, int64_t k,
-                          const Panels& panels, void* to, int64_t stride, int64_t panel_step);
-  PackArgs PackingA(int64_t x, int64_t k, const Panels& panels, void* to, int64_t stride,
-                    int64_t panel_step) const {
-    return Packing(a_, a_size_, x, k, panels, to, stride, panel_step);
-  }
-  PackArgs PackingB(int64_t x, int64_t k, const Panels& panels, void* to, int64_t stride,
-                    int64_t panel_step) const {
-    return Packing(b_, b_size_, x, k, panels, to, stride, panel_step);
-  }
-  const void* Bias(int64_t m, int64_t n) const {
-    if (g_.bias == nullptr) return nullptr;
-    return static_cast<const char*>(g_.bias) + (g_.transposed_c ? m : n) * sum_size_;
-  }
-  Sums SumsOf(Range m, Range n) const;
-  Grid GridOf(int64_t columns) const;
-  void Region(absl::Span<const Product* const> products, Range m, int64_t column,
-              int64_t across) const;
-  void PackRows(const Block& block, int64_t panel, int64_t part) const;
-  void Task(const Block& block, Range n, char* packed_b) const;
-  struct Rows;
-  void Columns(const Rows& rows, Range n) const;
-  void Finish(Range m, Range n, const Sums& sums) const;
-
-  const GemmArgs& g_;
-  const GemmKernels& kernels_;
-  const int64_t a_size_, b_size_, c_size_, sum_size_;
-  const Readers &read_a_, &read_b_;
-  const Operand a_, b_;
-  const int64_t depth_;            // of a part of k
-  const int64_t a_step_, b_step_;  // from panel to panel, in packed elements
-};
+}  // namespace
 
 PackArgs Product::Packing(const Operand& from, int64_t size, int64_t x, int64_t k,
                           const Panels& panels, void* to, int64_t stride, int64_t panel_step) {
@@ -373,163 +249,6 @@ void Product::Task(const Block& block, Range n, char* packed_b) const {
   if (block.k.end == g_.K) Finish(m, n, sums);
 }
 
-// One row of f32 against rows of columns: k is cut into tasks, each of which reads one piece of b
-// from end to end, and their sums are added in order. How many depends on the sizes alone.
-void Product::OneRow() const {
-  const int64_t work = g_.K * g_.N;
-  const int64_t parts = work < kLeastStreamed ? 1 : std::clamp<int64_t>(work >> 20, 1, 8) * 2;
-  const int64_t depth = NumChunks(g_.K, std::min(parts, g_.K));
-  const int64_t count = NumChunks(g_.K, depth);
-  const StorageRef rows = AllocateHost(count * g_.N * sizeof(float));
-  float* sums = reinterpret_cast<float*>(Data(rows));
-  ParallelFor(g_.K, depth, [&](int64_t begin, int64_t end) {
-    RowArgs args;
-    args.a = static_cast<const float*>(g_.a) + begin;
-    args.b = static_cast<const char*>(g_.b) + begin * g_.N * b_size_;
-    args.k = end - begin;
-    args.n = g_.N;
-    args.y = sums + begin / depth * g_.N;
-    gemm_internal::SumRows(g_.narrow_b, args);
-  });
-  const Sums to = SumsOf({0, 1}, {0, g_.N});
-  gemm_internal::AddParts(sums, count, g_.N, static_cast<const float*>(g_.bias),
-                          reinterpret_cast<float*>(to.data));
-  Finish({0, 1}, {0, g_.N}, to);
-}
-
-// The rows of a product of few: k after k, a few rows each.
-struct Product::Rows {
-  Panels panels;
-  const char* data;
-  int64_t stride;      // from k to k, in packed elements
-  int64_t panel_step;  // in packed elements
-  StorageRef packed;
-};
-
-// Few rows against rows of columns (b is [K, N]): b is read once, where it lies. Its columns are
-// cut into tasks; a task goes through k in bands, so that it reads long pieces of a few rows of b
-// at a time, as memory likes it, and its sums stay in cache.
-void Product::FewRows() const {
-  Rows rows;
-  const int64_t count = NumChunks(g_.M, kernels_.unpacked_rows);
-  rows.panels = {g_.M, g_.M / count, g_.M % count};
-  rows.stride = kernels_.row_stride;
-  rows.panel_step = Packed(g_.K) * rows.stride;
-  if (g_.M == 1 && !g_.f32_a && kernels_.packed_bytes == a_size_) {  // lies as it should
-    rows.data = static_cast<const char*>(g_.a);
-    rows.stride = 1;
-  } else {
-    rows.packed = AllocateHost(count * rows.panel_step * kernels_.packed_bytes);
-    rows.data = Data(rows.packed);
-    PackArgs args = PackingA(0, 0, rows.panels, Data(rows.packed), rows.stride, rows.panel_step);
-    args.k = g_.K;
-    read_a_.pack(args);
-  }
-  const int64_t widest = kernels_.unpacked_columns;
-  const double work = static_cast<double>(g_.M) * g_.K;
-  const int64_t least = RoundUp(static_cast<int64_t>(kLeastStreamed / work), widest);
-  // With one row the pieces of b are as long as can be: 32 GB/s of two threads, against 28 in four
-  // pieces, and 26 of one thread, against 23.
-  const int64_t most = g_.M == 1 ? std::min(kStreamedForOne, NumChunks(g_.N, NumThreads()))
-                                 : std::min(kStreamed, NumChunks(g_.N, 4));
-  const int64_t grain = std::max(least, RoundUp(most, widest));
-  ParallelFor(g_.N, grain, [&](int64_t begin, int64_t end) { Columns(rows, {begin, end}); });
-}
-
-void Product::Columns(const Rows& rows, Range n) const {
-  const Sums sums = SumsOf({0, g_.M}, n);
-  const int64_t lanes = kernels_.unpacked_columns / 4;
-  const int64_t whole = n.size() / lanes * lanes, rest = n.size() - whole;
-  TileArgs tile;
-  tile.a_stride = rows.stride;
-  tile.c_row_step = sums.row_step;
-  tile.c_column_step = sums.column_step;
-  tile.bias_of_rows = g_.transposed_c;
-  // The deeper a band, the less often its sums are read and written; the less deep, the longer the
-  // pieces of b. With 16 rows and b [768, 50257] from memory, bands of 64 took one thread 14.3 ms,
-  // of 128 17.7, of 16 16.6; prefetching 256 bytes ahead instead of 1 KiB, a third more. With one
-  // row two threads read 38 GB/s; prefetching the next band instead, 29.
-  const int64_t band = g_.M == 1 ? 8 : g_.M <= 3 ? 32 : 64;
-  const int64_t ahead = 1024 / b_size_;
-  StorageRef packed;
-  if (rest > 0) packed = AllocateHost(Packed(band) * kernels_.columns * kernels_.packed_bytes);
-  for (int64_t k = 0; k < g_.K; k += band) {
-    const int64_t depth = std::min(band, g_.K - k);
-    tile.add = k > 0;
-    const int64_t step = rows.panels.Count() == 1 ? whole : kernels_.unpacked_columns;
-    const auto all_rows = [&](int64_t column, void (*kernel)(const TileArgs&)) {
-      for (int64_t p = 0; p < rows.panels.Count(); ++p) {
-        const int64_t row = rows.panels.Begin(p);
-        tile.b_ahead = p > 0 ? 0 : ahead;
-        tile.rows = rows.panels.Width(p);
-        tile.a =
-            rows.data + (p * rows.panel_step + Packed(k) * rows.stride) * kernels_.packed_bytes;
-        tile.c = sums.data + (row * sums.row_step + column * sums.column_step) * sum_size_;
-        tile.bias = Bias(row, n.begin + column);
-        kernel(tile);
-      }
-    };
-    tile.k = depth;
-    tile.b_stride = g_.N;
-    for (int64_t j = 0; j < whole; j += step) {
-      tile.columns = std::min(step, whole - j);
-      tile.b = static_cast<const char*>(b_.data) + (k * g_.N + n.begin + j) * b_size_;
-      all_rows(j, read_b_.tile_unpacked);
-    }
-    if (rest > 0) {  // less than a vector: not to be read past its end
-      PackArgs args = PackingB(n.begin + whole, k, {rest, kernels_.columns, 0}, Data(packed),
-                               kernels_.columns, 0);
-      args.k = depth;
-      read_b_.pack(args);
-      tile.k = Packed(depth);
-      tile.b = args.to;
-      tile.b_stride = kernels_.columns;
-      tile.columns = rest;
-      all_rows(whole, kernels_.tile);
-    }
-  }
-  Finish({0, g_.M}, n, sums);
-}
-
-// Few rows against columns with k together (b is [N, K]): dot products, which read b once, where it
-// lies.
-void Product::Dots() const {
-  DotArgs all;
-  all.a = g_.a;
-  StorageRef copy, rounded;
-  if (g_.transpose_a && g_.M > 1) {
-    copy = AllocateHost(g_.M * g_.K * a_size_);
-    CopyTransposed(g_.a, g_.K, g_.M, a_size_, Data(copy));
-    all.a = Data(copy);
-  }
-  if (g_.f32_a) {
-    rounded = AllocateHost(g_.M * g_.K * SizeOf(g_.dtype));
-    Round(g_.dtype, static_cast<const float*>(all.a), Data(rounded), g_.M * g_.K);
-    all.a = Data(rounded);
-  }
-  all.b = g_.b;
-  all.rows = g_.M;
-  all.k = g_.K;
-  all.bias_of_rows = g_.transposed_c;
-  const double work = static_cast<double>(g_.M) * g_.K;
-  // Long pieces, which memory likes; in fours, so that cuts change no bits.
-  const int64_t pieces = NumThreads() == 1 ? 1 : kPiecesOfThread * NumThreads();
-  const int64_t grain =
-      RoundUp(std::max(static_cast<int64_t>(kLeastStreamed / work), NumChunks(g_.N, pieces)), 4);
-  ParallelFor(g_.N, grain, [&](int64_t begin, int64_t end) {
-    const Sums sums = SumsOf({0, g_.M}, {begin, end});
-    DotArgs args = all;
-    args.begin = begin;
-    args.end = end;
-    args.c = sums.data;
-    args.c_row_step = sums.row_step;
-    args.c_column_step = sums.column_step;
-    args.bias = Bias(0, begin);
-    read_b_.dot(args);
-    Finish({0, g_.M}, {begin, end}, sums);
-  });
-}
-
 // Activation and rounding of a part of the result. A transposed one is finished as a whole.
 void Product::Finish(Range m, Range n, const Sums& sums) const {
   if (g_.transposed_c || (!Narrow() && g_.activation == Activation::kNone)) return;
@@ -547,6 +266,8 @@ void Product::Finish(Range m, Range n, const Sums& sums) const {
     if (Narrow()) Round(g_.dtype, sums_row, to, n.size());
   }
 }
+
+namespace {
 
 // The same product as c^T = op(b)^T op(a)^T.
 GemmArgs Transposed(const GemmArgs& g) {
@@ -574,7 +295,7 @@ Way WayOf(const GemmArgs& g, const GemmKernels& kernels) {
   RESIDUAL_CHECK(g.dtype == kBF16 || !(g.f32_a || g.f32_b || g.f32_c)) << Name(g.dtype);
   RESIDUAL_CHECK(g.dtype == kF32 || g.narrow_b == kF32) << Name(g.dtype);
   if (g.M == 0 || g.N == 0) return Way::kNothing;
-  if (static_cast<double>(g.M) * g.N * g.K <= gemm_internal::kTiny) return Way::kTiny;
+  if (static_cast<double>(g.M) * g.N * g.K <= kTiny) return Way::kTiny;
   const bool narrow = g.dtype == kBF16 || g.dtype == kF16 || g.narrow_b != kF32;
   // A vector holds columns; where there are fewer than fill one, it holds rows.
   if (g.N <= kernels.row_stride / 2 && g.M > g.N && !narrow) return Way::kTransposed;
@@ -595,6 +316,18 @@ void Run(const GemmArgs& g, const GemmKernels& kernels, Way way) {
 }
 
 }  // namespace
+}  // namespace gemm_internal
+
+using gemm_internal::Apply;
+using gemm_internal::GemmKernels;
+using gemm_internal::KernelsFor;
+using gemm_internal::Product;
+using gemm_internal::Run;
+using gemm_internal::RunTiny;
+using gemm_internal::Transposed;
+using gemm_internal::Way;
+using gemm_internal::WayOf;
+using gemm_internal::WayOfMatrices;
 
 void Gemm(const GemmArgs& g) {
   const GemmKernels& kernels = KernelsFor(g.dtype);

@@ -1,10 +1,9 @@
-// Private: memory of matrix products.
+// Private: memory for what matrix products pack.
 
 #ifndef RESIDUAL_OPS_GEMM_GEMM_MEMORY_H_
 #define RESIDUAL_OPS_GEMM_GEMM_MEMORY_H_
 
 #include <cstdint>
-#include <cstring>
 
 #include "tensor/core/storage.h"
 
@@ -21,16 +20,6 @@ inline char* Scratch(int64_t bytes) {
     size = bytes;
   }
   return static_cast<char*>(scratch->data());
-}
-
-// [rows, columns] to [columns, rows]; small.
-inline void CopyTransposed(const void* from, int64_t rows, int64_t columns, int64_t size,
-                           char* to) {
-  const char* x = static_cast<const char*>(from);
-  for (int64_t c = 0; c < columns; ++c) {
-    for (int64_t r = 0; r < rows; ++r, to += size)
-      std::memcpy(to, x + (r * columns + c) * size, size);
-  }
 }
 
 }  // namespace gemm_internal
