@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "models/data/tasks/tasks.h"
 #include "models/settings/settings.h"
 #include "models/train/run.h"
 #include "models/zoo/zoo.h"
@@ -202,7 +203,8 @@ int main(int argc, char** argv) {
   cli.Text("model", &flags.model,
            ("kind of model: " + absl::StrJoin(residual::Settings::Presets(), ", ")).c_str());
   cli.Path("text", &flags.text, "text to train on");
-  cli.Text("task", &flags.task, "generated data to train on: repeated_tokens");
+  cli.Text("task", &flags.task,
+           ("generated data to train on: " + absl::StrJoin(residual::TaskNames(), ", ")).c_str());
   cli.Path("out", &flags.out, "folder of the run and of the model").Required();
   cli.Path("config", &flags.config, "settings as a JSON object");
   cli.Bool("resume", &flags.resume, "go on with the run in --out");

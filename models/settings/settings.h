@@ -24,6 +24,7 @@ namespace residual {
 struct TrainingPlan {
   nlohmann::json model;  // a config.json; "d_vocab" is to be that of the data
   int64_t d_vocab = 0;   // 0: not given
+  int64_t n_items = 0;   // of a task; 0: not given
   RunConfig run;
   TextOptions text;
   std::string tokenizer;  // "bytes", "bpe:SIZE" or a path

@@ -166,6 +166,10 @@ CommandLine::Flag CommandLine::List(const char* name, std::vector<std::string>* 
   }));
 }
 
+CommandLine::Flag CommandLine::Positional(const char* name, std::string* value, const char* help) {
+  return Flag(impl_->app.add_option(name, *value, help)->type_name(""));
+}
+
 void CommandLine::Others(std::vector<std::pair<std::string, std::string>>* others) {
   impl_->others = others;
 }
@@ -174,17 +178,15 @@ absl::Status CommandLine::Parse(int argc, char** argv, bool* help) {
   CLI::App& app = impl_->app;
   std::vector<std::string> names = {"help"};
   for (const Impl::Declared& flag : impl_->flags) names.push_back(flag.name);
-  // --noflag is --flag=false; a flag without a value must not swallow what follows it.
+  // --flag is --flag=true, so that it does not swallow what follows it; --noflag is --flag=false.
   std::vector<std::string> arguments;
   for (int i = argc - 1; i > 0; --i) {  // CLI11 reads a vector from its end
     std::string argument = argv[i];
     if (argument == "--help" || argument == "-h") *help = true;
-    if (absl::StartsWith(argument, "--no") && argument.find('=') == std::string::npos) {
-      for (const Impl::Declared& flag : impl_->flags) {
-        if (argument == "--no" + flag.name && flag.option->get_expected_min() == 0) {
-          argument = "--" + flag.name + "=false";
-        }
-      }
+    for (const Impl::Declared& flag : impl_->flags) {
+      if (flag.option->get_expected_min() > 0) continue;
+      if (argument == "--" + flag.name) argument += "=true";
+      if (argument == "--no" + flag.name) argument = "--" + flag.name + "=false";
     }
     arguments.push_back(argument);
   }

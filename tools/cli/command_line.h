@@ -55,6 +55,8 @@ class CommandLine {
               const char* help);
   // Comma-separated.
   Flag List(const char* name, std::vector<std::string>* value, const char* help);
+  // The argument that is no flag; `name` as the help shows it.
+  Flag Positional(const char* name, std::string* value, const char* help);
   // Takes every --key=value that is no flag of this tool, as (key, value) pairs.
   void Others(std::vector<std::pair<std::string, std::string>>* others);
 

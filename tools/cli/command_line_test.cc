@@ -11,7 +11,7 @@ namespace residual {
 namespace {
 
 struct Options {
-  std::string model, task = "text", name = "x";
+  std::string model, task = "text", name = "x", what;
   int64_t tokens = 100;
   double rate = 0.5;
   bool stop = true, resume = false;
@@ -39,6 +39,7 @@ Outcome RunDemo(std::vector<std::string> arguments, bool take_others = false,
   cli.Bool("stop", &o.stop, "stop early");
   cli.Bool("resume", &o.resume, "go on");
   cli.List("names", &o.names, "which");
+  cli.Positional("WHAT", &o.what, "what to show");
   if (take_others) cli.Others(&o.others);
   arguments.insert(arguments.begin(), "demo");
   std::vector<char*> argv;
@@ -68,6 +69,11 @@ TEST(CommandLineTest, ReadsEveryKind) {
   EXPECT_EQ(r.options.names, (std::vector<std::string>{"a", "b*"}));
   EXPECT_EQ(r.options.name, "n=1");
   EXPECT_FALSE(RunDemo({"--model=m", "--nostop"}).options.stop);
+  EXPECT_EQ(r.options.what, "");
+  // A flag that needs no value takes none of the others'.
+  const Outcome p = RunDemo({"--resume", "this", "--model=m"});
+  EXPECT_EQ(p.options.what, "this") << p.err;
+  EXPECT_TRUE(p.options.resume);
 }
 
 TEST(CommandLineTest, BadUsageIsOneLineAndExitCode2) {
@@ -85,7 +91,7 @@ TEST(CommandLineTest, BadUsageIsOneLineAndExitCode2) {
            {{"--model=m", "--stop=maybe"}, "demo: --stop=maybe, expected true or false\n"},
            {{"--model=m", "--threads=-1"},
             "demo: --threads=-1, expected an integer in [0, 1024]\n"},
-           {{"--model=m", "stray"}, "demo: unexpected argument 'stray'\n"},
+           {{"--model=m", "this", "stray"}, "demo: unexpected argument 'stray'\n"},
            {{"--model="}, "demo: --model: 1 required PATH missing\n"}}) {
     const Outcome r = RunDemo(c.arguments);
     EXPECT_EQ(r.code, 2);

@@ -1,5 +1,6 @@
 #include "tools/training/recipe.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "absl/strings/match.h"
@@ -9,6 +10,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "models/checkpoint/config_reader.h"
+#include "models/data/tasks/tasks.h"
+#include "models/nn/nearest.h"
 #include "tensor/base/status_macros.h"
 #include "tensor/io/crc32.h"
 #include "tensor/io/file.h"
@@ -19,8 +22,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr char kTask[] = "repeated_tokens";
-constexpr int64_t kTaskVocabulary = 64;
 constexpr size_t kConfigLimit = size_t{1} << 20;
 
 // A member of the object, which is taken out; `fallback` if it is missing or of another type.
@@ -87,14 +88,20 @@ absl::StatusOr<Recipe> FromFlags(const TrainFlags& flags) {
         recipe.text.empty() ? "neither --text nor --task is given, expected one of them"
                             : "--text and --task are both given, expected one of them");
   }
-  if (!recipe.task.empty() && recipe.task != kTask) {
-    return absl::InvalidArgumentError(absl::StrCat("--task=", recipe.task, ", expected ", kTask));
+  const std::vector<std::string> tasks = TaskNames();
+  if (!recipe.task.empty() && std::find(tasks.begin(), tasks.end(), recipe.task) == tasks.end()) {
+    return absl::InvalidArgumentError(absl::StrCat("--task=", recipe.task, ", expected one of ",
+                                                   absl::StrJoin(tasks, ", "),
+                                                   DidYouMean(recipe.task, tasks)));
   }
   const json defaults = Settings::Of(preset)->values();
+  if (recipe.task.empty() && recipe.settings.values()["n_items"] != defaults["n_items"]) {
+    return absl::InvalidArgumentError("--n_items is for tasks, it changes nothing of a text");
+  }
   for (const char* name : {"tokenizer", "repeat", "eval_repeat", "eval_fraction"}) {
     if (!recipe.task.empty() && recipe.settings.values()[name] != defaults[name]) {
       return absl::InvalidArgumentError(
-          absl::StrCat("--", name, " is for texts, it changes nothing of --task=", kTask));
+          absl::StrCat("--", name, " is for texts, it changes nothing of --task=", recipe.task));
     }
   }
   return recipe;
@@ -170,9 +177,9 @@ absl::StatusOr<TrainData> LoadTrainData(const TrainFlags& flags, const TrainingP
                                         Recipe& recipe) {
   TrainData data;
   if (!recipe.task.empty()) {
-    RESIDUAL_ASSIGN_OR_RETURN(
-        data.source,
-        MakeRepeatedTokens(plan.d_vocab == 0 ? kTaskVocabulary : plan.d_vocab, plan.text.context));
+    auto source = MakeTask(recipe.task, {plan.text.context, plan.d_vocab, plan.n_items});
+    if (!source.ok()) return UsageError(source.status().message());
+    data.source = *std::move(source);
     return data;
   }
   RESIDUAL_ASSIGN_OR_RETURN(const std::string text, ReadFile(recipe.text));

@@ -30,7 +30,7 @@ struct TrainFlags {
 
 struct Recipe {
   Settings settings;
-  std::string text, task;   // one of them: a path, or "repeated_tokens"
+  std::string text, task;   // one of them: a path, or a task's name
   uint64_t text_bytes = 0;  // of the text when the run began
   std::string text_crc32;
 

@@ -88,7 +88,8 @@ TEST_F(RecipeTest, BadFlags) {
   flags.text = "";
   ExpectUsage(NewRecipe(flags).status(), "neither --text nor --task");
   flags.task = "repeated_token";
-  ExpectUsage(NewRecipe(flags).status(), "--task=repeated_token, expected repeated_tokens");
+  ExpectUsage(NewRecipe(flags).status(),
+              "--task=repeated_token, expected one of repeated_tokens, ");
   flags.text = "x";
   ExpectUsage(NewRecipe(flags).status(), "both given");
   flags = flags_;
