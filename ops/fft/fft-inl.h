@@ -11,7 +11,7 @@
 #endif
 
 #include <cstdint>
-#include <utility>
+#include <type_traits>
 
 #include "hwy/highway.h"
 #include "ops/fft/fft_plan.h"
