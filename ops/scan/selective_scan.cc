@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "ops/scan/restarts.h"
 #include "ops/scan/selective_scan_f64.h"
 #include "ops/scan/selective_scan_kernels.h"
 #include "tensor/autograd/tape.h"
@@ -13,6 +14,7 @@ namespace residual {
 namespace {
 
 using scan_internal::kChunk;
+using scan_internal::Restarts;
 using scan_internal::ScanArgs;
 using scan_internal::ScanGradients;
 using scan_internal::ScanOutputs;
@@ -58,17 +60,6 @@ void Check(const SelectiveScanInputs& in) {
                     !in.segments.defined() || (in.segments.dtype() == kI64 &&
                                                in.segments.shape() == Shape({u.dim(0), u.dim(1)})),
                     in.segments, u);
-}
-
-// Where a position is the first of its sequence, and not of its row.
-std::vector<unsigned char> Restarts(const Tensor& segments) {
-  if (!segments.defined()) return {};
-  const int64_t length = segments.dim(1);
-  const int64_t* s = segments.data<int64_t>();
-  std::vector<unsigned char> restart(segments.elements());
-  for (int64_t i = 0; i < segments.elements(); ++i)
-    restart[i] = i % length != 0 && s[i] != s[i - 1];
-  return restart;
 }
 
 Tensor Wide(const Tensor& x) { return x.dtype() == kBF16 ? ConvertTo(x, kF32) : x; }
