@@ -1,6 +1,7 @@
 #include "models/checkpoint/checkpoint.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 #include <utility>
@@ -132,6 +133,17 @@ absl::StatusOr<LoadPlan> PlanLoad(ResidualModel& model, absl::Span<const NameMap
 
 namespace {
 
+absl::Status CheckFinite(const Parameter& parameter, const ParameterSource& source) {
+  const std::vector<double> values = parameter.value->ToDoubles();
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (std::isfinite(values[i])) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(source.file, ": the tensor ", Quoted(source.entry.tensor), " holds ",
+                     values[i], " at element ", i, ", expected finite numbers"));
+  }
+  return absl::OkStatus();
+}
+
 // Reads parameters, of which several may lie in one tensor.
 class Reader {
  public:
@@ -223,6 +235,9 @@ absl::Status ReadParameters(ResidualModel& model, const LoadPlan& plan, const Te
     Reader reader(model, source, format);
     for (size_t i = 0; i < parameters.size(); ++i) {
       RESIDUAL_RETURN_IF_ERROR(reader.Read(parameters[i], plan.sources[i].entry));
+      if (parameters[i].options.finite) {
+        RESIDUAL_RETURN_IF_ERROR(CheckFinite(parameters[i], plan.sources[i]));
+      }
     }
   }
   for (const Parameter& parameter : parameters) {

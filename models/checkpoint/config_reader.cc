@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -60,6 +61,28 @@ class ParseWatch {
   std::string repeated_;
 };
 
+// Python writes an infinity bare, which is no JSON: here as transformers 5 spells it.
+std::string SpellInfinities(absl::string_view text) {
+  constexpr absl::string_view kInfinity = "Infinity";
+  std::string spelled;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (in_string && text[i] == '\\' && i + 1 < text.size()) {
+      absl::StrAppend(&spelled, text.substr(i, 2));
+      ++i;
+      continue;
+    }
+    if (text[i] == '"') in_string = !in_string;
+    if (!in_string && absl::StartsWith(text.substr(i), kInfinity)) {
+      absl::StrAppend(&spelled, "{\"__float__\": \"", kInfinity, "\"}");
+      i += kInfinity.size() - 1;
+    } else {
+      spelled.push_back(text[i]);
+    }
+  }
+  return spelled;
+}
+
 std::string Quoted(const FieldNames& field) {
   return absl::StrCat("'", absl::StrJoin(field.names, "' or '"), "'");
 }
@@ -84,6 +107,10 @@ std::string ShortJson(const json& value) {
 }
 
 absl::StatusOr<json> ParseJsonObject(absl::string_view text, const std::string& name) {
+  if (absl::StrContains(text, "Infinity")) {
+    const std::string spelled = SpellInfinities(text);
+    if (spelled != text) return ParseJsonObject(spelled, name);
+  }
   ParseWatch watch;
   json parsed;
   try {

@@ -31,6 +31,7 @@ namespace residual {
 
 // The object in a JSON text. `name` is the file's, for errors: not JSON (with line and column), not
 // an object, a key twice in one object, nested deeper than 100. A byte order mark is skipped.
+// Infinity, which Python writes though it is no JSON, is read as {"__float__": "Infinity"}.
 absl::StatusOr<nlohmann::json> ParseJsonObject(absl::string_view text, const std::string& name);
 
 // The same from a file of at most `limit` bytes.

@@ -18,12 +18,20 @@ TEST(ParseJsonObjectTest, TakesObjectsOnly) {
   EXPECT_EQ((*ParseJsonObject("\xef\xbb\xbf{\"a\": [1, 2]}", "c.json"))["a"][1], 2);
   EXPECT_EQ(ParseError("null"), "c.json: holds null, expected a JSON object");
   EXPECT_EQ(ParseError("[1]"), "c.json: holds [1], expected a JSON object");
-  for (const char* text :
-       {"", "{", "{\"a\": 1,}", "{\"a\": Infinity}", "{} {}", "{\"a\xff\": 1}"}) {
+  for (const char* text : {"", "{", "{\"a\": 1,}", "{\"a\": NaN}", "{\"a\": -Infinity}",
+                           "{\"a\": Infinit}", "{} {}", "{\"a\xff\": 1}"}) {
     EXPECT_NE(ParseError(text).find("c.json: not valid JSON: parse error at line 1, column"),
               std::string::npos)
         << text << ": " << ParseError(text);
   }
+}
+
+// As Python writes it, and as transformers 5 does.
+TEST(ParseJsonObjectTest, ReadsInfinities) {
+  const json spelled = *ParseJsonObject(R"({"a": [0.0, {"__float__": "Infinity"}]})", "c.json");
+  EXPECT_EQ(*ParseJsonObject(R"({"a": [0.0, Infinity]})", "c.json"), spelled);
+  const json text = {{"Infinity \\", "\"Infinity"}};
+  EXPECT_EQ(*ParseJsonObject(text.dump(), "c.json"), text);
 }
 
 TEST(ParseJsonObjectTest, ErrorsAreText) {

@@ -7,6 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "models/attention/attention.h"
+#include "models/mamba/mamba.h"
+#include "models/mamba/mamba2.h"
 #include "models/mlp/mlp.h"
 #include "tensor/base/status_macros.h"
 
@@ -96,15 +98,64 @@ std::unique_ptr<Mixer> MakeMlp(const TransformerConfig& c, int) {
   return std::make_unique<MlpMixer>(mlp);
 }
 
-// What `blocks` may name.
+// What `out_proj` of a state space starts at, times what it would.
+double OutScale(const TransformerConfig& c) {
+  if (!c.rescale_out_proj || c.blocks.empty()) return 1;
+  return 1 / std::sqrt(static_cast<double>(c.blocks.size()));
+}
+
+MambaConfig MambaOf(const TransformerConfig& c) {
+  MambaConfig mamba;
+  mamba.d_model = c.d_model;
+  mamba.d_inner = c.d_inner == 0 ? 2 * c.d_model : c.d_inner;
+  if (c.d_state > 0) mamba.d_state = c.d_state;
+  mamba.d_conv = c.d_conv;
+  mamba.dt_rank = c.dt_rank == 0 ? (c.d_model + 15) / 16 : c.dt_rank;
+  mamba.bias = c.mamba_bias;
+  mamba.conv_bias = c.conv_bias;
+  mamba.steps = c.steps;
+  mamba.out_scale = OutScale(c);
+  return mamba;
+}
+
+Mamba2Config Mamba2Of(const TransformerConfig& c) {
+  Mamba2Config mamba;
+  mamba.d_model = c.d_model;
+  mamba.d_inner = c.d_inner == 0 ? 2 * c.d_model : c.d_inner;
+  if (c.d_state > 0) mamba.d_state = c.d_state;
+  mamba.d_conv = c.d_conv;
+  if (c.mamba_d_head > 0) mamba.d_head = c.mamba_d_head;
+  mamba.n_groups = c.mamba_groups;
+  mamba.bias = c.mamba_bias;
+  mamba.conv_bias = c.conv_bias;
+  mamba.eps = c.eps;
+  mamba.dt_low = c.dt_low;
+  if (c.dt_high > 0) mamba.dt_high = c.dt_high;
+  mamba.steps = c.steps;
+  mamba.out_scale = OutScale(c);
+  return mamba;
+}
+
+std::unique_ptr<Mixer> MakeMamba(const TransformerConfig& c, int) {
+  return std::make_unique<MambaMixer>(MambaOf(c));
+}
+
+std::unique_ptr<Mixer> MakeMamba2(const TransformerConfig& c, int) {
+  return std::make_unique<Mamba2Mixer>(Mamba2Of(c));
+}
+
+// What `blocks` may name, and what such a mixer is called within its block.
 struct MixerKind {
   const char* name;
+  const char* child;
   const char* out_name;
   std::unique_ptr<Mixer> (*make)(const TransformerConfig& c, int layer);
 };
 constexpr MixerKind kMixers[] = {
-    {"attn", "hook_attn_out", MakeAttention},
-    {"mlp", "hook_mlp_out", MakeMlp},
+    {"attn", "attn", "hook_attn_out", MakeAttention},
+    {"mlp", "mlp", "hook_mlp_out", MakeMlp},
+    {"mamba", "mixer", "hook_mixer_out", MakeMamba},
+    {"mamba2", "mixer", "hook_mixer_out", MakeMamba2},
 };
 
 const MixerKind* FindMixer(const std::string& name) {
@@ -117,7 +168,7 @@ const MixerKind* FindMixer(const std::string& name) {
 std::string MixerNames() {
   std::vector<std::string> names;
   for (const MixerKind& kind : kMixers) names.push_back(absl::StrCat("'", kind.name, "'"));
-  return absl::StrJoin(names, " or ");
+  return absl::StrCat("one of ", absl::StrJoin(names, ", "));
 }
 
 }  // namespace
@@ -181,28 +232,86 @@ absl::Status CheckRotaryScaling(const RotaryScaling& s) {
 
 }  // namespace
 
+namespace {
+
+absl::Status CheckMamba(const TransformerConfig& c, bool second) {
+  using C = TransformerConfig;
+  const int64_t d_inner = c.d_inner == 0 ? 2 * c.d_model : c.d_inner;
+  RESIDUAL_RETURN_IF_ERROR(CheckRange("d_inner", d_inner, 1, 4 * C::kMaxWidth));
+  RESIDUAL_RETURN_IF_ERROR(CheckRange("d_state", c.d_state, 0, C::kMaxState));
+  RESIDUAL_RETURN_IF_ERROR(CheckRange("d_conv", c.d_conv, 1, C::kMaxState));
+  const StepInit& steps = c.steps;
+  if (!(steps.min > 0 && steps.min <= steps.max && steps.max < 1e6)) {
+    return absl::InvalidArgumentError(absl::StrCat("'dt_min' is ", steps.min,
+                                                   ", expected a number in (0, dt_max], ",
+                                                   "'dt_max' being ", steps.max));
+  }
+  if (!(steps.floor > 0 && steps.floor < 1e6)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'dt_floor' is ", steps.floor, ", expected a number above 0"));
+  }
+  if (!second) return CheckRange("dt_rank", c.dt_rank, 0, C::kMaxWidth);
+  const int64_t d_head = Mamba2Of(c).d_head, heads = d_inner / d_head;
+  if (d_inner % d_head != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'mamba_d_head' is ", d_head, ", expected a divisor of d_inner, ", d_inner));
+  }
+  RESIDUAL_RETURN_IF_ERROR(CheckRange("mamba_groups", c.mamba_groups, 1, heads));
+  if (heads % c.mamba_groups != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("'mamba_groups' is ", c.mamba_groups,
+                                                   ", expected a divisor of the ", heads,
+                                                   " heads of d_inner and mamba_d_head"));
+  }
+  if (c.dt_high != 0 && !(c.dt_high > c.dt_low && c.dt_low >= 0)) {
+    return absl::InvalidArgumentError(absl::StrCat("'dt_high' is ", c.dt_high,
+                                                   ", expected more than dt_low, ", c.dt_low,
+                                                   ", or 0 for no limit"));
+  }
+  return absl::OkStatus();
+}
+
+// Parameters of one mixer, about.
+double SizeOf(const TransformerConfig& c, const std::string& mixer) {
+  const double d_model = static_cast<double>(c.d_model);
+  if (mixer == "attn") return 4.0 * d_model * static_cast<double>(c.n_heads * c.d_head);
+  if (mixer == "mlp") return (c.gated_mlp ? 3.0 : 2.0) * d_model * static_cast<double>(c.d_mlp);
+  const MambaConfig m = MambaOf(c);
+  const double inner = static_cast<double>(m.d_inner), state = static_cast<double>(m.d_state);
+  if (mixer == "mamba") {
+    return inner * (3 * d_model + 2 * static_cast<double>(m.dt_rank) + 3 * state);
+  }
+  return inner * 3 * d_model + 2 * static_cast<double>(c.mamba_groups) * state * d_model;
+}
+
+}  // namespace
+
 absl::Status ValidateTransformerConfig(const TransformerConfig& c) {
   using C = TransformerConfig;
   RESIDUAL_RETURN_IF_ERROR(CheckRange("d_model", c.d_model, 1, C::kMaxWidth));
   RESIDUAL_RETURN_IF_ERROR(CheckRange("d_vocab", c.d_vocab, 1, C::kMaxVocabulary));
-  RESIDUAL_RETURN_IF_ERROR(CheckRange("n_ctx", c.n_ctx, 1, C::kMaxContext));
+  // Without a table of positions there may be no end.
+  const int64_t least_ctx = c.positions == Positions::kNone ? 0 : 1;
+  RESIDUAL_RETURN_IF_ERROR(CheckRange("n_ctx", c.n_ctx, least_ctx, C::kMaxContext));
   RESIDUAL_RETURN_IF_ERROR(
       CheckRange("n_layers", static_cast<int64_t>(c.blocks.size()), 0, C::kMaxLayers));
-  bool attention = false, mlp = false;
+  bool attention = false, mlp = false, mamba = false, mamba2 = false;
   for (const auto& mixers : c.blocks) {
     if (mixers.empty()) return absl::InvalidArgumentError("'blocks' has a block without a mixer");
     std::set<std::string> seen;
     for (const std::string& mixer : mixers) {
-      if (!seen.insert(mixer).second) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("'blocks' has '", mixer, "' twice in one block"));
-      }
-      attention |= mixer == "attn";
-      mlp |= mixer == "mlp";
-      if (FindMixer(mixer) == nullptr) {
+      const MixerKind* kind = FindMixer(mixer);
+      if (kind == nullptr) {
         return absl::InvalidArgumentError(
             absl::StrCat("'blocks' names the mixer '", mixer, "', expected ", MixerNames()));
       }
+      if (!seen.insert(kind->child).second) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("'blocks' has '", kind->child, "' twice in one block"));
+      }
+      attention |= mixer == "attn";
+      mlp |= mixer == "mlp";
+      mamba |= mixer == "mamba";
+      mamba2 |= mixer == "mamba2";
     }
   }
   if (attention) {
@@ -226,6 +335,8 @@ absl::Status ValidateTransformerConfig(const TransformerConfig& c) {
     }
   }
   if (mlp) RESIDUAL_RETURN_IF_ERROR(CheckRange("d_mlp", c.d_mlp, 1, C::kMaxWidth * 4));
+  if (mamba) RESIDUAL_RETURN_IF_ERROR(CheckMamba(c, false));
+  if (mamba2) RESIDUAL_RETURN_IF_ERROR(CheckMamba(c, true));
   if (!(c.eps > 0 && c.eps < 1)) {
     return absl::InvalidArgumentError(
         absl::StrCat("'eps' is ", c.eps, ", expected a number in (0, 1)"));
@@ -234,11 +345,9 @@ absl::Status ValidateTransformerConfig(const TransformerConfig& c) {
   RESIDUAL_RETURN_IF_ERROR(CheckProbability("resid_dropout", c.resid_dropout));
   RESIDUAL_RETURN_IF_ERROR(CheckProbability("attn_dropout", c.attn_dropout));
 
-  const double per_attention = 4.0 * c.d_model * c.n_heads * c.d_head;
-  const double per_mlp = (c.gated_mlp ? 3.0 : 2.0) * c.d_model * c.d_mlp;
   double parameters = (2.0 * c.d_vocab + c.n_ctx) * c.d_model;
   for (const auto& mixers : c.blocks) {
-    for (const std::string& mixer : mixers) parameters += mixer == "attn" ? per_attention : per_mlp;
+    for (const std::string& mixer : mixers) parameters += SizeOf(c, mixer);
   }
   if (parameters > 0x1p40) {
     return absl::InvalidArgumentError(absl::StrCat("the sizes make a model of ", parameters,
@@ -264,7 +373,7 @@ std::unique_ptr<ResidualModel> BuildTransformer(const TransformerConfig& c) {
     std::vector<Branch> branches;
     for (const std::string& name : c.blocks[layer]) {
       const MixerKind& kind = *FindMixer(name);
-      branches.push_back({kind.name, branches.empty() ? "ln1" : "ln2", kind.out_name,
+      branches.push_back({kind.child, branches.empty() ? "ln1" : "ln2", kind.out_name,
                           kind.make(c, static_cast<int>(layer)), Norm(c.norm, c.d_model, c.eps)});
     }
     blocks.emplace_back(std::move(branches), c.norm_placement, c.parallel, c.resid_dropout);

@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "models/mamba/mamba_parts.h"
 #include "models/stream/residual_model.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/rotary/rotary.h"
@@ -23,13 +24,14 @@ struct TransformerConfig {
   static constexpr int64_t kMaxLayers = int64_t{1} << 12;
   static constexpr int64_t kMaxVocabulary = int64_t{1} << 26;
   static constexpr int64_t kMaxContext = int64_t{1} << 26;
+  static constexpr int64_t kMaxState = int64_t{1} << 12;  // and the taps of a convolution
 
   int64_t d_model = 0;
   int64_t n_ctx = 0;
   int64_t d_vocab = 0;
 
-  // The mixers of each block, in order: "attn", "mlp". {{"attn"}, {"attn"}} is a two-layer
-  // attention-only model.
+  // The mixers of each block, in order: "attn", "mlp", "mamba", "mamba2". {{"attn"}, {"attn"}} is a
+  // two-layer attention-only model; {{"mamba"}, {"attn", "mlp"}} a mixed one.
   std::vector<std::vector<std::string>> blocks;
 
   int64_t n_heads = 0;
@@ -44,6 +46,18 @@ struct TransformerConfig {
   bool gated_mlp = false;
   bool mlp_bias = true;
   bool gate_bias = false;
+
+  // Of "mamba" and "mamba2".
+  int64_t d_inner = 0;  // channels of the state space; 0: 2 d_model
+  int64_t d_state = 0;  // 0: 16 of "mamba", 128 of "mamba2"
+  int64_t d_conv = 4;
+  bool mamba_bias = false, conv_bias = true;
+  StepInit steps;
+  bool rescale_out_proj = true;  // at the start W_out is divided by sqrt(n_layers)
+  int64_t dt_rank = 0;           // of "mamba"; 0: ceil(d_model / 16)
+  int64_t mamba_d_head = 0;      // of "mamba2"; 0: 64
+  int64_t mamba_groups = 1;
+  double dt_low = 0, dt_high = 0;  // limits of the steps of "mamba2"; dt_high 0: none
 
   NormKind norm = NormKind::kLayerNorm;
   NormPlacement norm_placement = NormPlacement::kPre;

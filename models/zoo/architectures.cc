@@ -7,7 +7,10 @@ absl::Span<const Architecture> Architectures() {
       {"gpt2", BuildGpt2},
       {"gpt_neox", BuildGptNeox},
       {"llama", BuildLlama},
+      {"mamba", BuildMamba},
+      {"mamba2", BuildMamba2},
       {"residual", BuildResidual},
+      {kStateSpaces, BuildStateSpaces},
       {kTransformerLens, BuildTransformerLens},
   };
   return kArchitectures;

@@ -12,13 +12,19 @@ namespace residual {
 // In the order they are looked through.
 absl::Span<const Architecture> Architectures();
 
-// Transformers, each in the file of its name.
+// Each in the file of its name.
 absl::StatusOr<BuiltModel> BuildGpt2(ConfigReader& config);             // gpt2.cc
 absl::StatusOr<BuiltModel> BuildGptNeox(ConfigReader& config);          // gpt_neox.cc
 absl::StatusOr<BuiltModel> BuildLlama(ConfigReader& config);            // llama.cc
+absl::StatusOr<BuiltModel> BuildMamba(ConfigReader& config);            // mamba.cc
+absl::StatusOr<BuiltModel> BuildMamba2(ConfigReader& config);           // mamba.cc
+absl::StatusOr<BuiltModel> BuildStateSpaces(ConfigReader& config);      // mamba.cc
 absl::StatusOr<BuiltModel> BuildTransformerLens(ConfigReader& config);  // transformer_lens.cc
 absl::StatusOr<BuiltModel> BuildResidual(ConfigReader& config);         // residual.cc
 absl::StatusOr<TransformerConfig> ReadResidual(ConfigReader& config);
+
+// The model type of folders of state-spaces/mamba, whose config.json has none.
+inline constexpr char kStateSpaces[] = "state_spaces";
 
 // The model type of folders in TransformerLens's own naming, whose config.json has none.
 inline constexpr char kTransformerLens[] = "transformer_lens";

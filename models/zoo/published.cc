@@ -13,9 +13,8 @@ namespace {
 using C = TransformerConfig;
 using nlohmann::json;
 
-// What all three have: attention and MLP in every block, pre-norm, one output matrix.
-bool IsCommon(const C& c) {
-  const std::vector<std::string> block = {"attn", "mlp"};
+// What all have: blocks of these mixers, pre-norm, one output matrix.
+bool IsCommon(const C& c, const std::vector<std::string>& block) {
   return !c.blocks.empty() &&
          std::all_of(c.blocks.begin(), c.blocks.end(), [&](const auto& b) { return b == block; }) &&
          c.norm_placement == NormPlacement::kPre && c.final_norm && !c.unembed_bias &&
@@ -44,6 +43,11 @@ bool IsGptNeox(const C& c) {
   return c.positions == Positions::kRotary && c.norm == NormKind::kLayerNorm &&
          HeadsFillTheStream(c) && !c.gated_mlp && c.mlp_bias && c.attention_scale == 0 &&
          !c.scale_by_layer && c.embed_dropout == c.resid_dropout;
+}
+
+bool IsMamba(const C& c, const char* mixer) {
+  return IsCommon(c, {mixer}) && c.positions == Positions::kNone && c.norm == NormKind::kRmsNorm &&
+         c.d_inner % c.d_model == 0 && c.embed_dropout == 0 && c.resid_dropout == 0;
 }
 
 json RopeParameters(const C& c) {
@@ -120,13 +124,58 @@ json GptNeoxForm(const C& c) {
   return form;
 }
 
+// What Mamba's and Mamba-2's configs have in common.
+json StateSpaceForm(const C& c) {
+  return {{"vocab_size", c.d_vocab},
+          {"hidden_size", c.d_model},
+          {"num_hidden_layers", c.blocks.size()},
+          {"expand", c.d_inner == 0 ? 2 : c.d_inner / c.d_model},
+          {"conv_kernel", c.d_conv},
+          {"layer_norm_epsilon", c.eps},
+          {"use_bias", c.mamba_bias},
+          {"use_conv_bias", c.conv_bias},
+          {"tie_word_embeddings", c.tied},
+          {"initializer_range", c.init_scale},
+          {"rescale_prenorm_residual", c.rescale_out_proj},
+          {"time_step_min", c.steps.min},
+          {"time_step_max", c.steps.max},
+          {"time_step_floor", c.steps.floor}};
+}
+
+json MambaForm(const C& c) {
+  json form = StateSpaceForm(c);
+  form.update({{"model_type", "mamba"},
+               {"architectures", {"MambaForCausalLM"}},
+               {"state_size", c.d_state == 0 ? 16 : c.d_state},
+               {"time_step_rank", c.dt_rank == 0 ? (c.d_model + 15) / 16 : c.dt_rank}});
+  return form;
+}
+
+json Mamba2Form(const C& c) {
+  json form = StateSpaceForm(c);
+  const int64_t d_inner = c.d_inner == 0 ? 2 * c.d_model : c.d_inner;
+  const int64_t d_head = c.mamba_d_head == 0 ? 64 : c.mamba_d_head;
+  const json infinite = {{"__float__", "Infinity"}};
+  form.update({{"model_type", "mamba2"},
+               {"architectures", {"Mamba2ForCausalLM"}},
+               {"state_size", c.d_state == 0 ? 128 : c.d_state},
+               {"num_heads", d_inner / d_head},
+               {"head_dim", d_head},
+               {"n_groups", c.mamba_groups}});
+  form["time_step_limit"] = json::array({c.dt_low, c.dt_high == 0 ? infinite : json(c.dt_high)});
+  return form;
+}
+
 }  // namespace
 
 json PublishedConfig(const json& config) {
   if (!config.is_object() || config.value("model_type", json()) != "residual") return config;
   ConfigReader reader(config, "config.json");
   const absl::StatusOr<TransformerConfig> c = ReadResidual(reader);
-  if (!c.ok() || !ValidateTransformerConfig(*c).ok() || !IsCommon(*c)) return config;
+  if (!c.ok() || !ValidateTransformerConfig(*c).ok()) return config;
+  if (IsMamba(*c, "mamba")) return MambaForm(*c);
+  if (IsMamba(*c, "mamba2")) return Mamba2Form(*c);
+  if (!IsCommon(*c, {"attn", "mlp"})) return config;
   if (IsGpt2(*c)) return Gpt2Form(*c);
   if (IsLlama(*c)) return LlamaForm(*c);
   if (IsGptNeox(*c)) return GptNeoxForm(*c);

@@ -24,6 +24,10 @@ absl::StatusOr<BuiltModel> Build(const json& config, const std::string& file) {
       config.contains("d_vocab")) {
     type = kTransformerLens;
   }
+  if (type.empty() && config.contains("d_model") && config.contains("n_layer") &&
+      config.contains("vocab_size")) {
+    type = kStateSpaces;
+  }
   RESIDUAL_RETURN_IF_ERROR(reader.status());
   for (const Architecture& architecture : Architectures()) {
     if (type == architecture.model_type) return architecture.build(reader);

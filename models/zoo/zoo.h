@@ -8,9 +8,12 @@
 //   gpt2       Hugging Face's GPT-2, saved with or without its "transformer." prefix
 //   gpt_neox   Hugging Face's GPT-NeoX, of which Pythia is
 //   llama      Hugging Face's Llama
+//   mamba      Hugging Face's Mamba, also under the names of the authors' repository
+//   mamba2     the same of Mamba-2
 //   residual   our own: a list of blocks (ConfigToJson), parameters under their own names
 //   none, with d_model, n_layers, d_vocab: TransformerLens's fields, its weights stacked ("W_Q"
 //              [n_layers, n_heads, d_model, d_head]) or by state dict ("blocks.0.attn.W_Q")
+//   none, with d_model, n_layer, vocab_size: the config of state-spaces/mamba
 // What would make a model compute something else than its files mean is refused by name; a folder
 // is checked as a whole, names, shapes and dtypes against the config, before anything is allocated.
 
@@ -74,9 +77,9 @@ absl::Status SaveModel(ResidualModel& model, const nlohmann::json& config,
 // The "residual" config of a transformer: every field of it, under its name in TransformerConfig.
 nlohmann::json ConfigToJson(const TransformerConfig& config);
 
-// The config of a published architecture (gpt2, llama or gpt_neox) that is the same model as this
-// "residual" config, so that what is saved with it opens in Hugging Face's from_pretrained; the
-// config itself where none is, or where it is of another type or not valid.
+// The config of a published architecture (gpt2, llama, gpt_neox, mamba or mamba2) that is the same
+// model as this "residual" config, so that what is saved with it opens in Hugging Face's
+// from_pretrained; the config itself where none is, or where it is of another type or not valid.
 nlohmann::json PublishedConfig(const nlohmann::json& config);
 
 // The model types, for messages and help.

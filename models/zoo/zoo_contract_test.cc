@@ -76,12 +76,52 @@ std::vector<Example> Examples() {
                      {"n_heads", 3},
                      {"positions", "sinusoidal_qk"},
                      {"blocks", json::array({{"attn"}, {"mlp"}, {"attn", "mlp"}})}};
+  const json mamba = {{"model_type", "mamba"},
+                      {"vocab_size", 19},
+                      {"hidden_size", 12},
+                      {"state_size", 4},
+                      {"num_hidden_layers", 2}};
+  json mamba_options = mamba;
+  mamba_options.update({{"expand", 3},
+                        {"conv_kernel", 3},
+                        {"time_step_rank", 5},
+                        {"use_bias", true},
+                        {"use_conv_bias", false},
+                        {"tie_word_embeddings", false}});
+  const json mamba2 = {{"model_type", "mamba2"}, {"vocab_size", 19},      {"hidden_size", 12},
+                       {"state_size", 4},        {"num_heads", 6},        {"head_dim", 4},
+                       {"n_groups", 2},          {"num_hidden_layers", 2}};
+  json mamba2_options = mamba2;
+  mamba2_options.update({{"use_bias", true},
+                         {"use_conv_bias", false},
+                         {"n_groups", 1},
+                         {"time_step_limit", {0.05, 1.5}}});
+  const json state_spaces = {
+      {"d_model", 12},
+      {"n_layer", 2},
+      {"vocab_size", 13},
+      {"rms_norm", false},
+      {"ssm_cfg", {{"layer", "Mamba2"}, {"d_state", 5}, {"headdim", 8}, {"conv_bias", false}}}};
+  const json mixed = {{"model_type", "residual"},
+                      {"d_model", 12},
+                      {"n_ctx", 16},
+                      {"d_vocab", 19},
+                      {"n_heads", 3},
+                      {"d_state", 3},
+                      {"positions", "none"},
+                      {"blocks", json::array({{"mamba"}, {"attn", "mlp"}, {"mlp", "mamba"}})}};
   return {{"Gpt2", "gpt2", gpt2},
           {"Gpt2Options", "gpt2", gpt2_options},
           {"GptNeox", "gpt_neox", neox},
           {"GptNeoxInTurn", "gpt_neox", neox_in_turn},
           {"Llama", "llama", llama},
           {"LlamaOptions", "llama", llama_options},
+          {"Mamba", "mamba", mamba},
+          {"MambaOptions", "mamba", mamba_options},
+          {"Mamba2", "mamba2", mamba2},
+          {"Mamba2Options", "mamba2", mamba2_options},
+          {"Mixed", "residual", mixed},
+          {"StateSpaces", kStateSpaces, state_spaces},
           {"TransformerLens", kTransformerLens, lens},
           {"TransformerLensRotary", kTransformerLens, lens_rotary},
           {"Residual", "residual", ours}};

@@ -4,17 +4,11 @@
 #include <string>
 
 #include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "gtest/gtest.h"
-#include "tensor/io/file.h"
-#include "tensor/io/safetensors.h"
-#include "tensor/testing/op_case.h"
+#include "models/zoo/zoo_fixture.h"
 
 namespace residual {
 namespace {
-
-using nlohmann::json;
 
 json Gpt2Config() {
   return {{"model_type", "gpt2"}, {"vocab_size", 13}, {"n_positions", 8},
@@ -42,86 +36,6 @@ json ResidualConfig() {
           {"n_heads", 3},
           {"blocks", {{"attn"}, {"attn", "mlp"}}}};
 }
-
-std::string ConfigError(const json& config) {
-  const absl::Status status = ModelFromConfig(config, "config.json").status();
-  return std::string(status.message());
-}
-
-// The config with one field more, or another value of one.
-json With(json config, const std::string& field, const json& value) {
-  config[field] = value;
-  return config;
-}
-
-class ZooTest : public testing::Test {
- protected:
-  void SetUp() override {
-    folder_ = absl::StrCat(testing::TempDir(), "/",
-                           testing::UnitTest::GetInstance()->current_test_info()->name());
-  }
-  // A model of the config, saved; its logits of some tokens.
-  void Save(const json& config) {
-    auto model = ModelFromConfig(config, "config.json");
-    ASSERT_TRUE(model.ok()) << model.status();
-    model_ = *std::move(model);
-    Initialize(*model_, 1);
-    // Biases start as zeros, which would hide a mistake.
-    for (const Parameter& p : Parameters(*model_)) {
-      Init init = Init::Normal(0.3);
-      InitializeParameter({p.name, p.value, p.shape, init, p.options}, 7);
-    }
-    ASSERT_TRUE(SaveModel(*model_, config, folder_).ok());
-    logits_ = model_->Forward({tokens_});
-  }
-  std::map<std::string, Tensor> ReadTensors() const {
-    std::map<std::string, Tensor> tensors;
-    const auto file = SafetensorsFile::Open(JoinPath(folder_, "model.safetensors"));
-    for (const TensorInfo& info : file->tensors()) tensors[info.name] = *file->Read(info.name);
-    return tensors;
-  }
-  void WriteTensors(const std::map<std::string, Tensor>& tensors) const {
-    const std::vector<NamedTensor> list(tensors.begin(), tensors.end());
-    ASSERT_TRUE(WriteSafetensors(JoinPath(folder_, "model.safetensors"), list).ok());
-  }
-  void ExpectLoadsTheSame() {
-    const absl::StatusOr<LoadedModel> loaded = LoadModel(folder_);
-    ASSERT_TRUE(loaded.ok()) << loaded.status();
-    warnings_ = loaded->warnings;
-    ExpectIdentical(loaded->model->Forward({tokens_}), logits_, "logits");
-    const std::string path = JoinPath(folder_, "model.safetensors");
-    const absl::StatusOr<std::string> file = ReadFile(path);
-    if (!file.ok()) return;  // shards, of which the tensors are the same
-    for (const DType dtype : {kF32, kBF16, kF16}) ExpectRunsAsStored(dtype);
-    ASSERT_TRUE(WriteFileAtomically(path, *file).ok());
-  }
-  // Stored weights of this dtype compute what tensors of them do, at every hook point.
-  void ExpectRunsAsStored(DType dtype) {
-    std::map<std::string, Tensor> tensors = ReadTensors(), want;
-    for (auto& [name, x] : tensors) x = ConvertTo(x, dtype);
-    WriteTensors(tensors);
-    LoadOptions as_stored;
-    as_stored.stored = true;
-    const auto stored = LoadModel(folder_, as_stored), dense = LoadModel(folder_);
-    ASSERT_TRUE(stored.ok() && dense.ok()) << stored.status();
-    const Tensor logits = dense->model->Forward({tokens_});
-    ExpectClose(stored->model->Forward({tokens_}), ConvertTo(logits, kF64), 64, Name(dtype));
-    Hooks record, compare;
-    record.Read("*", [&](absl::string_view name, const Tensor& x) { want[std::string(name)] = x; });
-    compare.Read("*", [&](absl::string_view name, const Tensor& x) {
-      ExpectClose(x, ConvertTo(want[std::string(name)], kF64), 256, std::string(name));
-    });
-    EXPECT_TRUE(dense->model->Run({tokens_}, &record).ok());
-    EXPECT_TRUE(stored->model->Run({tokens_}, &compare).ok());
-  }
-  std::string LoadError() const { return std::string(LoadModel(folder_).status().message()); }
-
-  std::string folder_;
-  const Tensor tokens_ = Tensor::Of<int64_t>({2, 3}, {1, 12, 0, 7, 7, 3});
-  std::unique_ptr<ResidualModel> model_;
-  Tensor logits_;
-  std::vector<std::string> warnings_;
-};
 
 TEST_F(ZooTest, Gpt2FoldersAreHuggingFaces) {
   Save(Gpt2Config());
@@ -236,7 +150,8 @@ TEST(ZooConfigTest, ModelTypes) {
   EXPECT_EQ(
       ConfigError({{"model_type", "gpt3"}}),
       "config.json: 'model_type' is \"gpt3\", expected one of \"gpt2\", \"gpt_neox\", \"llama\", "
-      "\"residual\", \"transformer_lens\"; did you mean 'gpt2'?");
+      "\"mamba\", \"mamba2\", \"residual\", \"state_spaces\", \"transformer_lens\"; did you mean "
+      "'gpt2'?");
   EXPECT_TRUE(absl::StartsWith(ConfigError(json::object()),
                                "config.json: 'model_type' is missing, expected one of \"gpt2\""));
   EXPECT_EQ(ConfigError({{"model_type", 7}}), "config.json: 'model_type' is 7, expected a text");
@@ -490,7 +405,18 @@ TEST_F(ZooTest, OurOwnConfigsKeepEveryField) {
   c.d_model = 12;
   c.n_ctx = 9;
   c.d_vocab = 13;
-  c.blocks = {{"mlp"}, {"attn", "mlp"}};
+  c.blocks = {{"mlp"}, {"attn", "mlp"}, {"mamba"}, {"mamba2"}};
+  c.d_inner = 8;
+  c.d_state = 3;
+  c.d_conv = 2;
+  c.mamba_bias = true;
+  c.conv_bias = c.rescale_out_proj = false;
+  c.steps = {0.002, 0.2, 1e-3};
+  c.dt_rank = 2;
+  c.mamba_d_head = 4;
+  c.mamba_groups = 2;
+  c.dt_low = 0.01;
+  c.dt_high = 5;
   c.n_heads = 4;
   c.n_kv_heads = 2;
   c.d_head = 6;
@@ -543,7 +469,8 @@ TEST(ZooConfigTest, OurOwnConfigsRefuseWhatTheyDoNotKnow) {
             "config.json: 'n_heads' is 5, expected a divisor of 'd_model', 12, or a 'd_head'");
   EXPECT_EQ(
       ConfigError(With(config, "blocks", json::array({json::array({"attn", "convolution"})}))),
-      "config.json: 'blocks' names the mixer 'convolution', expected 'attn' or 'mlp'");
+      "config.json: 'blocks' names the mixer 'convolution', expected one of 'attn', 'mlp', "
+      "'mamba', 'mamba2'");
   EXPECT_EQ(ConfigError(With(config, "blocks", {"attn"})),
             "config.json: 'blocks' is [\"attn\"], expected a list of blocks, each a list of "
             "mixers: [[\"attn\", \"mlp\"], ...]");

@@ -1,6 +1,7 @@
 // Checkpoint folders of reference libraries, against what those libraries computed from them: see
 // README.md.
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <string>
@@ -8,6 +9,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "gtest/gtest.h"
 #include "interp/weights/process_weights.h"
@@ -77,6 +79,34 @@ class GoldenTest : public testing::TestWithParam<const char*> {
     return run;
   }
 
+  // Logits of a run cut into parts of `size` positions, each going on from the one before.
+  void ExpectSameInPartsOf(int64_t size) {
+    const Tensor& tokens = inputs_.at("input_ids");
+    ModelState state = model_->NewState(tokens.dim(0));
+    std::vector<Tensor> logits;
+    for (int64_t i = 0; i < tokens.dim(1); i += size) {
+      const int64_t end = std::min(tokens.dim(1), i + size);
+      logits.push_back(model_->Forward({Slice(tokens, 1, i, end)}, &state));
+    }
+    ExpectMatches(Concat(logits, 1), "logits_incremental");
+  }
+
+  // The ids that were generated greedily are the most likely ones of one pass over them.
+  void ExpectGreedyContinuation() {
+    const Tensor& ids = expected_.at("generated_greedy");
+    const int64_t prompt = inputs_.at("prompt_ids").dim(1), length = ids.dim(1);
+    const std::vector<double> logits = model_->Forward({ids}).ToDoubles();
+    const int64_t d_vocab = model_->d_vocab();
+    for (int64_t row = 0; row < ids.dim(0); ++row) {
+      for (int64_t i = prompt; i < length; ++i) {
+        const auto begin = logits.begin() + (row * length + i - 1) * d_vocab;
+        EXPECT_EQ(std::max_element(begin, begin + d_vocab) - begin,
+                  ids.data<int64_t>()[row * length + i])
+            << "row " << row << ", position " << i;
+      }
+    }
+  }
+
   std::string folder_;
   std::unique_ptr<ResidualModel> model_;
   std::map<std::string, Tensor> inputs_, expected_;
@@ -129,31 +159,90 @@ TEST_P(HuggingFaceTest, RightPadding) {
   ExpectMatches(Mul(logits, BroadcastTo(tokens, logits.shape())), "logits_right_padded");
 }
 
-TEST_P(HuggingFaceTest, TokenByToken) {
-  const Tensor& tokens = inputs_.at("input_ids");
-  ModelState state = model_->NewState(tokens.dim(0));
-  std::vector<Tensor> logits;
-  for (int64_t i = 0; i < tokens.dim(1); ++i) {
-    logits.push_back(model_->Forward({Slice(tokens, 1, i, i + 1)}, &state));
+TEST_P(HuggingFaceTest, TokenByToken) { ExpectSameInPartsOf(1); }
+
+TEST_P(HuggingFaceTest, GreedyContinuation) { ExpectGreedyContinuation(); }
+
+// Mamba and Mamba-2: what is inside the mixer too.
+class MambaTest : public GoldenTest {
+ protected:
+  // D x of a layer: hook_y holds C h + D x, the reference's y_ssm only C h.
+  Tensor Skip(const Activations& run, const std::string& layer) const {
+    const std::string mixer = absl::StrCat("blocks.", layer, ".mixer.");
+    const Tensor &y = run.by_name.at(mixer + "hook_y"), &conv = run.by_name.at(mixer + "hook_conv");
+    const int64_t channels = y.elements() / (y.dim(0) * y.dim(1));  // x is before B and C
+    Tensor D;
+    for (const Parameter& p : Parameters(*model_)) {
+      if (p.name == mixer + "D") D = *p.value;
+    }
+    const Tensor x = Slice(conv, 2, 0, channels).Reshaped(y.shape());
+    if (y.rank() == 4) D = BroadcastTo(D.Reshaped({y.dim(2), 1}), {y.dim(2), y.dim(3)});
+    return Mul(x, D);
   }
-  ExpectMatches(Concat(logits, 1), "logits_incremental");
+};
+INSTANTIATE_TEST_SUITE_P(Cases, MambaTest,
+                         testing::Values("mamba_auto", "mamba_bias", "mamba2_tiny"));
+
+// Here hidden_states.i is the output of block i; the last one is taken after the final norm.
+TEST_P(MambaTest, LogitsAndHiddenStates) {
+  const ModelInput input{inputs_.at("input_ids")};
+  const Activations run = Run(input);
+  ExpectMatches(run.logits, "logits");
+  for (int layer = 0; layer < model_->n_layers(); ++layer) {
+    ExpectMatches(run.by_name.at(absl::StrCat("blocks.", layer, ".hook_resid_post")),
+                  absl::StrCat("hidden_states.", layer));
+  }
+  ExpectMatches(run.by_name.at("ln_final.hook_out"),
+                absl::StrCat("hidden_states.", model_->n_layers()));
+  ExpectMatches(model_->Forward(input), "logits");
 }
 
-// The ids that were generated greedily are the most likely ones of one pass over them.
-TEST_P(HuggingFaceTest, GreedyContinuation) {
-  const Tensor& ids = expected_.at("generated_greedy");
-  const int64_t prompt = inputs_.at("prompt_ids").dim(1), length = ids.dim(1);
-  const std::vector<double> logits = model_->Forward({ids}).ToDoubles();
-  const int64_t d_vocab = model_->d_vocab();
-  for (int64_t row = 0; row < ids.dim(0); ++row) {
-    for (int64_t i = prompt; i < length; ++i) {
-      const auto begin = logits.begin() + (row * length + i - 1) * d_vocab;
-      EXPECT_EQ(std::max_element(begin, begin + d_vocab) - begin,
-                ids.data<int64_t>()[row * length + i])
-          << "row " << row << ", position " << i;
-    }
+TEST_P(MambaTest, HookPointsHoldWhatTheReferenceComputes) {
+  const std::map<std::string, std::string> names = {{"in", "ln1.hook_out"},
+                                                    {"in_proj", "mixer.hook_in_proj"},
+                                                    {"conv_silu", "mixer.hook_conv"},
+                                                    {"delta", "mixer.hook_delta"},
+                                                    {"B", "mixer.hook_B"},
+                                                    {"C", "mixer.hook_C"},
+                                                    {"ssm_states", "mixer.hook_state"},
+                                                    {"gate", "mixer.hook_gate"},
+                                                    {"y_ssm", "mixer.hook_y"},
+                                                    {"out", "mixer.hook_out"}};
+  const Activations run = Run({inputs_.at("input_ids")});
+  for (const auto& [name, value] : expected_) {
+    const std::vector<std::string> parts = absl::StrSplit(name, '.');
+    if (parts[0] != "mixer" || names.count(parts[2]) == 0) continue;
+    Tensor got = run.by_name.at(absl::StrCat("blocks.", parts[1], ".", names.at(parts[2])));
+    if (parts[2] == "y_ssm") got = Sub(got, Skip(run, parts[1]));
+    ExpectMatches(got, name);
   }
+  EXPECT_GE(compared_.size(), 9u);
 }
+
+TEST_P(MambaTest, InAnyParts) {
+  for (const int64_t size : {1, 2, 7, 12}) ExpectSameInPartsOf(size);
+}
+
+// The reference's logits are zeroed where there is padding. Where in_proj has a bias, its padding
+// is seen: the bias of padded positions is in the first windows of the convolution. Ours is not.
+TEST_P(MambaTest, LeftPadding) {
+  ModelInput input{inputs_.at("padded_input_ids")};
+  input.attention_mask = ConvertTo(inputs_.at("padded_attention_mask"), kBool);
+  const Tensor logits = model_->Forward(input);
+  const bool* is_token = input.attention_mask.data<bool>();
+  const int64_t row = 1, pos = input.tokens.dim(1);
+  const int64_t pad = std::count(is_token + row * pos, is_token + (row + 1) * pos, false);
+  ASSERT_GT(pad, 0);
+  const Tensor alone = model_->Forward({Slice(input.tokens.Rows(row, row + 1), 1, pad, pos)});
+  const std::vector<double> a = alone.ToDoubles(),
+                            b = Slice(logits.Rows(row, row + 1), 1, pad, pos).ToDoubles();
+  for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], 2e-5) << i;
+  if (folder_ == "tests/goldens/mamba_bias") return;
+  const Tensor tokens = ConvertTo(input.attention_mask, kF32).Reshaped({2, pos, 1});
+  ExpectMatches(Mul(logits, BroadcastTo(tokens, logits.shape())), "logits_left_padded");
+}
+
+TEST_P(MambaTest, GreedyContinuation) { ExpectGreedyContinuation(); }
 
 // TransformerLens: every activation its cache holds, by its names (aliases included).
 class TransformerLensTest : public GoldenTest {};

@@ -18,9 +18,11 @@ from safetensors.numpy import load_file, save_file
 KEPT = [
     "logits",
     "logits_right_padded",
+    "logits_left_padded",
     "logits_incremental",
     "hidden_states.*",
     "attentions.*",
+    "mixer.*",
     "generated_greedy",
     "blocks.*",
     "raw.logits",

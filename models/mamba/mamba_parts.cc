@@ -1,0 +1,79 @@
+#include "models/mamba/mamba_parts.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "ops/elementwise/elementwise.h"
+#include "ops/layout/layout.h"
+#include "ops/scan/linear_recurrence.h"
+#include "tensor/autograd/tape.h"
+#include "tensor/base/random.h"
+
+namespace residual {
+
+Init StepBias(const StepInit& steps) {
+  const auto fill = [steps](Tensor& bias, uint64_t seed, uint64_t stream) {
+    const Philox random(seed, stream);
+    const double low = std::log(steps.min), high = std::log(steps.max);
+    for (int64_t i = 0; i < bias.elements(); ++i) {
+      const double drawn = std::exp(low + (high - low) * random.UniformDouble(i));
+      const double step = std::max(drawn, steps.floor);
+      bias.mutable_data<double>()[i] = step + std::log(-std::expm1(-step));
+    }
+  };
+  return {Init::kCustom, 0, fill};
+}
+
+Init FanIn(int64_t fan_in, double scale) {
+  return Init::Uniform(scale / std::sqrt(static_cast<double>(fan_in)));
+}
+
+Tensor TokenMask(const MixerContext& context, int64_t batch, int64_t pos, DType dtype) {
+  const Tensor& keys = context.key_mask;
+  if (!keys.defined()) return Tensor();
+  Tensor mask = Tensor::Uninitialized({batch, pos, 1});
+  bool padded = false;
+  for (int64_t row = 0; row < batch; ++row) {
+    const bool* is_token = keys.data<bool>() + row * keys.dim(1) + keys.dim(1) - pos;
+    for (int64_t i = 0; i < pos; ++i) {
+      mask.mutable_data<float>()[row * pos + i] = is_token[i] ? 1.0f : 0.0f;
+      padded |= !is_token[i];
+    }
+  }
+  return padded ? ConvertTo(mask, dtype) : Tensor();
+}
+
+Tensor Masked(const Tensor& x, const Tensor& mask) {
+  return mask.defined() ? Mul(x, BroadcastTo(mask, x.shape())) : x;
+}
+
+TensorList SplitLast(const Tensor& x, absl::Span<const int64_t> sizes) {
+  if (x.elements() != x.dim(-1) || Tape::For({&x}) != nullptr) return Split(x, -1, sizes);
+  const Tensor row = x.Reshaped({x.elements()});
+  TensorList parts;
+  int64_t begin = 0;
+  for (const int64_t size : sizes) {
+    parts.push_back(row.Rows(begin, begin + size).Reshaped(x.shape().With(-1, size)));
+    begin += size;
+  }
+  return parts;
+}
+
+Tensor Recur(const Tensor& decay, const Tensor& write, const Tensor& initial,
+             const Tensor& segments) {
+  const int64_t batch = decay.dim(0), pos = decay.dim(1);
+  const int64_t n = decay.shape().elements(2, decay.rank());
+  Tensor a = decay.Reshaped({batch, pos, n});
+  if (segments.defined()) {
+    Tensor goes_on = Tensor::Full({batch, pos, 1}, 1);
+    const int64_t* s = segments.data<int64_t>();
+    for (int64_t i = 0; i < batch * pos; ++i) {
+      if (i % pos > 0 && s[i] != s[i - 1]) goes_on.mutable_data<float>()[i] = 0;
+    }
+    a = Masked(a, ConvertTo(goes_on, a.dtype()));
+  }
+  const Tensor before = initial.defined() ? initial.Reshaped({batch, n}) : initial;
+  return LinearRecurrence(a, write.Reshaped({batch, pos, n}), before).Reshaped(decay.shape());
+}
+
+}  // namespace residual

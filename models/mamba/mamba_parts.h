@@ -1,0 +1,41 @@
+// What the mixers of this folder have in common.
+
+#ifndef RESIDUAL_MODELS_MAMBA_MAMBA_PARTS_H_
+#define RESIDUAL_MODELS_MAMBA_MAMBA_PARTS_H_
+
+#include <cstdint>
+
+#include "absl/types/span.h"
+#include "models/stream/mixer.h"
+#include "tensor/core/tensor.h"
+
+namespace residual {
+
+// The steps delta at the start: exp(U(log min, log max)), at least floor (Gu and Dao 2023, 3.6).
+struct StepInit {
+  double min = 0.001, max = 0.1, floor = 1e-4;
+};
+// Of the bias that softplus makes such steps of.
+Init StepBias(const StepInit& steps);
+
+// U(-1/sqrt(fan_in), 1/sqrt(fan_in)) times `scale`: how linear layers and convolutions start in
+// the reference.
+Init FanIn(int64_t fan_in, double scale = 1);
+
+// 1 where this call has a token and 0 where it has padding, [batch, pos, 1]; undefined where no
+// position is padding.
+Tensor TokenMask(const MixerContext& context, int64_t batch, int64_t pos, DType dtype);
+// x [batch, pos, n] times a TokenMask of its dtype.
+Tensor Masked(const Tensor& x, const Tensor& mask);
+
+// Parts of the last axis, of these sizes; without a copy where nothing has to move.
+TensorList SplitLast(const Tensor& x, absl::Span<const int64_t> sizes);
+
+// h_t = decay_t h_{t-1} + write_t over the second axis of [batch, pos, ...]. initial: [batch, ...]
+// or undefined. segments: as MixerContext has them.
+Tensor Recur(const Tensor& decay, const Tensor& write, const Tensor& initial,
+             const Tensor& segments);
+
+}  // namespace residual
+
+#endif  // RESIDUAL_MODELS_MAMBA_MAMBA_PARTS_H_
