@@ -12,8 +12,8 @@
 
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
+#include "tensor/base/check.h"
 #include "tensor/base/parallel.h"
-#include "tensor/core/storage.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace residual {
@@ -151,24 +151,48 @@ double Once(int key, Measure measure) {
   return rate;
 }
 
-constexpr int64_t kFloats = int64_t{32} << 20;  // 128 MiB: four times the largest caches
+constexpr size_t kBytes = size_t{128} << 20;  // four times the largest caches
 
 double Memory(bool copy) {
-  const StorageRef from = AllocateHost(kFloats * 4), to = AllocateHost(copy ? kFloats * 4 : 0);
-  float *x = static_cast<float*>(from->data()), *y = static_cast<float*>(to->data());
-  std::fill_n(x, kFloats, 1.0f);
-  const int64_t part = kFloats / NumThreads() / 64 * 64;
-  return BestRate(8, [&](int64_t i) {
-    if (copy) {
-      HWY_DYNAMIC_DISPATCH(CopyAll)(x + i * part, y + i * part, part);
-      return 8.0 * part;
-    }
-    return HWY_DYNAMIC_DISPATCH(ReadAll)(x + i * part, part) == 12345 ? 0 : 4.0 * part;
-  });
+  const MemoryTraffic traffic(copy, copy ? 2 * kBytes : kBytes);
+  double best = 0;
+  for (int run = 0; run < 8; ++run) {
+    const auto start = std::chrono::steady_clock::now();
+    traffic.Run();
+    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
+    best = std::max(best, static_cast<double>(traffic.bytes()) / time.count());
+  }
+  return best;
 }
 
 }  // namespace
 }  // namespace limits_internal
+
+MemoryTraffic::MemoryTraffic(bool copy, size_t bytes) : bytes_(bytes) {
+  const size_t side = copy ? bytes / 2 : bytes;
+  from_ = AllocateHost(side);
+  std::fill_n(static_cast<float*>(from_->data()), side / sizeof(float), 1.0f);
+  if (!copy) return;
+  to_ = AllocateHost(side);
+  std::fill_n(static_cast<float*>(to_->data()), side / sizeof(float), 0.0f);
+}
+
+void MemoryTraffic::Run() const {
+  using namespace limits_internal;  // NOLINT: the functions of this file
+  const int threads = NumThreads();
+  const int64_t floats = static_cast<int64_t>(from_->bytes() / sizeof(float));
+  const int64_t part = floats / threads / 64 * 64;
+  ParallelFor(threads, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float* x = static_cast<const float*>(from_->data()) + i * part;
+      if (to_) {
+        HWY_DYNAMIC_DISPATCH(CopyAll)(x, static_cast<float*>(to_->data()) + i * part, part);
+      } else {
+        RESIDUAL_CHECK(HWY_DYNAMIC_DISPATCH(ReadAll)(x, part) >= 0);  // the sum is used
+      }
+    }
+  });
+}
 
 double PeakFlops(DType dtype) {
   using namespace limits_internal;  // NOLINT: the functions of this file

@@ -14,6 +14,8 @@
 //       -> {"shapes": [[..], ..]}
 //   {"do": "time", "threads": 2, "seconds": 0.1, "repeat": 1}   -> {"times": [seconds of each run]}
 //       `repeat` runs count as one
+//   {"do": "move", "limit": "copy", "bytes": 1e8, "threads": 2, "seconds": 0.1}
+//       -> {"times": [of moving so many bytes, by nothing but reads ("read") or a copy]}
 //   {"do": "losses"}                    -> {"losses": [of the training steps so far]}
 //   {"do": "limits", "threads": 2}      -> {"f32", "bf16" (FLOP/s), "read", "copy" (bytes/s)}
 //
@@ -23,10 +25,12 @@
 #include <cstring>
 #include <fstream>
 #include <iostream>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "tensor/base/parallel.h"
@@ -64,6 +68,7 @@ class Server {
     if (what == "model") return Check(PrepareForward(request, &workload_));
     if (what == "losses") return {{"losses", training_.losses()}};
     if (what == "limits") return Limits(request);
+    if (what == "move") return Move(request);
     if (!workload_) return Error("nothing is prepared");
     if (what == "write") return Write(request.at("path"));
     if (what == "time") return Time(request);
@@ -101,12 +106,29 @@ class Server {
   }
 
   Json Time(const Json& request) {
-    using Clock = std::chrono::steady_clock;
     SetNumThreads(request.value("threads", 1));
     const int repeat = request.value("repeat", 1);
-    const auto run = [&] {
+    return Times(request, [&] {
       for (int i = 0; i < repeat; ++i) workload_();
-    };
+    });
+  }
+
+  Json Move(const Json& request) {
+    SetNumThreads(request.value("threads", 1));
+    const bool copy = request.at("limit") == "copy";
+    const size_t bytes = request.at("bytes").get<size_t>();
+    // Kept from turn to turn.
+    if (traffic_ == nullptr || traffic_copies_ != copy || traffic_->bytes() != bytes) {
+      traffic_.reset();
+      traffic_ = std::make_unique<MemoryTraffic>(copy, bytes);
+      traffic_copies_ = copy;
+    }
+    return Times(request, [this] { traffic_->Run(); });
+  }
+
+  // Of runs for so many seconds, after one that warms up.
+  static Json Times(const Json& request, absl::FunctionRef<void()> run) {
+    using Clock = std::chrono::steady_clock;
     if (request.value("warm", true)) run();
     std::vector<double> times;
     const auto end = Clock::now() + std::chrono::duration<double>(request.value("seconds", 0.1));
@@ -128,6 +150,8 @@ class Server {
 
   Workload workload_;
   PeerTraining training_;
+  std::unique_ptr<MemoryTraffic> traffic_;
+  bool traffic_copies_ = false;
 };
 
 }  // namespace

@@ -56,6 +56,9 @@ class Work:
     amount: float  # operations or bytes
     limit: str  # f32, bf16 (operations per second), read, copy (bytes per second)
 
+    def moves(self):
+        return self.limit in ("read", "copy")
+
 
 @dataclasses.dataclass
 class Contest:
@@ -121,7 +124,7 @@ class Race:
     def run(self, contest):
         """The row as the table has it."""
         torch.set_num_threads(contest.threads)
-        ours, theirs = [], [[] for _ in contest.peers]
+        ours, theirs, moves = [], [[] for _ in contest.peers], []
         # Where runs are short, turns are more and shorter: a virtual machine's processors move
         # about and are taken away now and then, for a second or two, which should hit both sides
         # alike.
@@ -135,6 +138,17 @@ class Race:
                 repeat=contest.repeat,
                 warm=turn == 0,
             )["times"]
+            if contest.work is not None and contest.work.moves():
+                # As many bytes moved and nothing else, in the same turn: what two processors of a
+                # virtual machine can move changes by half within minutes.
+                moves += self.server.ask(
+                    do="move",
+                    limit=contest.work.limit,
+                    bytes=int(contest.work.amount),
+                    threads=contest.threads,
+                    seconds=seconds,
+                    warm=turn == 0,
+                )["times"]
             for times, peer in zip(theirs, contest.peers):
                 times += self._time_peer(peer, contest.repeat, turn == 0, seconds)
             time.sleep(0.005)  # let the other side's threads go to sleep
@@ -151,7 +165,10 @@ class Race:
         if contest.keep_seconds is not None:
             goal = peer_seconds / contest.keep_seconds
         if contest.work is not None:
-            best = contest.work.amount / self.limits(contest.threads)[contest.work.limit]
+            if moves:
+                best = statistics.median(moves)
+            else:
+                best = contest.work.amount / self.limits(contest.threads)[contest.work.limit]
             share = best / ours_seconds
             if contest.share_goal is not None:
                 goal = max(goal, contest.share_goal * peer_seconds / best)

@@ -124,7 +124,8 @@ def write_docs(path, whole):
         "Written by `tests/peers/compare.py --write-docs`; run it to have the numbers of your "
         "machine. residual and PyTorch take turns on the same data in one run; times are medians, "
         "the ratio is PyTorch's time over ours (above 1 we are faster), the share is of what the "
-        "machine did in the same run, errors are the largest against float64, relative to the "
+        "machine did in the same run (for memory: of reading or copying as many bytes, turn by turn "
+        "beside the row), errors are the largest against float64, relative to the "
         "largest value. The naive implementation is the formula in f32 with sums in order "
         "(tests/peers/naive.py); where our error is more than twice its own, the row says inexact.",
         "",
