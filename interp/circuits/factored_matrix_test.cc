@@ -77,5 +77,23 @@ TEST(FactoredMatrixTest, CopyingScoreOfCopyingAndItsOpposite) {
   EXPECT_EQ(CopyingScore({Eigen::MatrixXd::Zero(4, 2), Eigen::MatrixXd::Zero(2, 4)}), 0);
 }
 
+TEST(FactoredMatrixTest, RootsKeepNorms) {
+  for (const int r : {0, 1, 3, 9}) {
+    std::srand(r);
+    const RowMatrix a = Eigen::MatrixXd::Random(5, r);  // of rank 5 at most
+    const RowMatrix gram = a.transpose() * a, root = Root(gram);
+    EXPECT_LT((root.transpose() * root - gram).norm(), 1e-13 * (1 + gram.norm())) << r;
+  }
+}
+
+TEST(FactoredMatrixTest, ProductsAreEigens) {
+  std::srand(1);
+  const RowMatrix a = Eigen::MatrixXd::Random(3, 5), b = Eigen::MatrixXd::Random(5, 2);
+  EXPECT_LT((Product(a, b) - a * b).norm(), 1e-14);
+  EXPECT_LT((Product(a.transpose(), b, true) - a * b).norm(), 1e-14);
+  EXPECT_LT((Product(a, b.transpose(), false, true) - a * b).norm(), 1e-14);
+  EXPECT_EQ(Product(RowMatrix(2, 0), RowMatrix(0, 3)), RowMatrix::Zero(2, 3));
+}
+
 }  // namespace
 }  // namespace residual

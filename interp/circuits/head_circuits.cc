@@ -1,48 +1,76 @@
 #include "interp/circuits/head_circuits.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "ops/matmul/matmul.h"
+#include "tensor/base/parallel.h"
 
 namespace residual {
 namespace {
 
-using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
 // A tensor as [rows, the rest].
-Eigen::MatrixXd ToMatrix(const Tensor& x, int64_t rows) {
-  const std::vector<double> values = x.ToDoubles();
-  return Eigen::Map<const RowMajor>(values.data(), rows, x.elements() / std::max<int64_t>(rows, 1));
+RowMatrix ToMatrix(const Tensor& x, int64_t rows) {
+  RowMatrix matrix(rows, x.elements() / std::max<int64_t>(rows, 1));
+  VisitDType(x.dtype(), [&](auto tag) {
+    using T = decltype(tag);
+    const T* from = x.data<T>();
+    for (int64_t i = 0; i < x.elements(); ++i) matrix.data()[i] = ToDouble(from[i]);
+  });
+  return matrix;
+}
+
+Tensor ToTensor(const RowMatrix& x, DType dtype) {
+  return ConvertTo(Tensor::Wrap(x.data(), {x.rows(), x.cols()}, kF64, [] {}), dtype);
+}
+
+Tensor Times(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b) {
+  MatMulOptions options;
+  options.transpose_a = transpose_a;
+  options.transpose_b = transpose_b;
+  return MatMul(a, b, options);
 }
 
 class Weights {
  public:
   explicit Weights(const ResidualModel& model) {
     for (const Parameter& parameter : Parameters(const_cast<ResidualModel&>(model))) {
-      // [n_heads, d_model, d_head] as on disk: a head is then a row of the leading axis.
-      values_[parameter.name] = ToDisk(parameter, *parameter.value);
+      if (absl::StartsWith(parameter.name, "blocks.") &&
+          absl::StrContains(parameter.name, ".attn.W_")) {
+        parameters_.emplace(parameter.name, parameter);
+      }
     }
   }
-  // Undefined if there is none.
+  // [n_heads, d_model, d_head] as on disk: a head is then a row of the leading axis. Undefined if
+  // there is none.
   Tensor Find(const std::string& name) const {
-    const auto found = values_.find(name);
-    return found == values_.end() ? Tensor() : found->second;
+    const auto found = parameters_.find(name);
+    return found == parameters_.end() ? Tensor() : ToDisk(found->second, *found->second.value);
   }
 
  private:
-  absl::flat_hash_map<std::string, Tensor> values_;
+  absl::flat_hash_map<std::string, Parameter> parameters_;
 };
 
 // What the norm before a read does to the weight [d_model, n] that reads.
-Eigen::MatrixXd Fold(const Norm& norm, Eigen::MatrixXd weight) {
+RowMatrix Fold(const Norm& norm, RowMatrix weight) {
   if (norm.kind() == NormKind::kNone) return weight;
-  const std::vector<double> gain = norm.w().ToDoubles();
-  weight = Eigen::Map<const Eigen::VectorXd>(gain.data(), gain.size()).asDiagonal() * weight;
-  if (norm.kind() == NormKind::kLayerNorm) weight.rowwise() -= weight.colwise().mean();
+  weight.array().colwise() *= ToMatrix(norm.w(), norm.w().elements()).col(0).array();
+  if (norm.kind() == NormKind::kLayerNorm) {
+    const Eigen::RowVectorXd mean = weight.colwise().mean();
+    weight.rowwise() -= mean;
+  }
   return weight;
+}
+
+void CentreRows(RowMatrix& x) {
+  const Eigen::VectorXd mean = x.rowwise().mean();
+  x.colwise() -= mean;
 }
 
 // True if every reader of the stream subtracts its mean.
@@ -67,11 +95,112 @@ const Branch* AttentionOf(const Block& block) {
 
 }  // namespace
 
+Vocabulary::Vocabulary(const ResidualModel& model, bool process_weights, bool centre_embed)
+    : W_E_(ConvertTo(model.embed().W_E(), model.dtype() == kF64 ? kF64 : kF32)),
+      tied_(model.unembed().options().tied),
+      centre_embed_(centre_embed),
+      centre_vocabulary_(process_weights) {
+  W_U_ = tied_ ? W_E_ : ConvertTo(model.unembed().W_U(), W_E_.dtype());
+  const Norm& norm = model.ln_final();
+  if (process_weights && norm.kind() != NormKind::kNone) {
+    gain_ = ToMatrix(norm.w(), 1);
+    centre_read_ = norm.kind() == NormKind::kLayerNorm;
+  }
+}
+
+// x times what the final norm does to W_U before it reads: centre, then gain.
+RowMatrix Vocabulary::Folded(RowMatrix x) const {
+  if (centre_read_) CentreRows(x);
+  if (gain_.size() > 0) x.array().rowwise() *= gain_.row(0).array();
+  return x;
+}
+
+Tensor Vocabulary::Embed(const RowMatrix& x) const {
+  RowMatrix centred = x;
+  if (centre_embed_) {
+    const Eigen::RowVectorXd mean = centred.colwise().mean();
+    centred.rowwise() -= mean;
+  }
+  return Times(W_E_, ToTensor(centred, dtype()), false, false);
+}
+
+Tensor Vocabulary::Unembed(const RowMatrix& x) const {
+  Tensor logits = Times(ToTensor(Folded(x), dtype()), W_U_, false, tied_);
+  if (!centre_vocabulary_) return logits;
+  VisitDType(dtype(), [&](auto tag) {
+    using T = decltype(tag);
+    const int64_t n = size();
+    T* rows = logits.mutable_data<T>();
+    ParallelFor(logits.dim(0), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        double sum = 0;
+        for (int64_t j = 0; j < n; ++j) sum += ToDouble(rows[i * n + j]);
+        const double mean = sum / static_cast<double>(n);
+        for (int64_t j = 0; j < n; ++j) {
+          rows[i * n + j] = FromDouble<T>(ToDouble(rows[i * n + j]) - mean);
+        }
+      }
+    });
+  });
+  return logits;
+}
+
+RowMatrix Vocabulary::EmbedGram() const {
+  RowMatrix gram = ToMatrix(Times(W_E_, W_E_, true, false), W_E_.dim(1));
+  if (centre_embed_) {
+    CentreRows(gram);
+    const Eigen::RowVectorXd mean = gram.colwise().mean();
+    gram.rowwise() -= mean;
+  }
+  return gram;
+}
+
+RowMatrix Vocabulary::UnembedTimesEmbed() const {
+  const int64_t d_model = W_E_.dim(1);
+  RowMatrix product = ToMatrix(Times(W_U_, W_E_, tied_, false), d_model);
+  if (centre_vocabulary_) {
+    // Of every column of W_U^T its mean: (W_U 1) (1^T W_E) / size less.
+    const Tensor ones = Tensor::Full({1, size()}, 1, dtype());
+    const RowMatrix embed_sum = ToMatrix(Times(ones, W_E_, false, false), 1);
+    const RowMatrix unembed_sum = ToMatrix(Times(ones, W_U_, false, !tied_), 1);
+    product -= unembed_sum.transpose() * embed_sum / static_cast<double>(size());
+  }
+  // The rows of W_U as they are read: gain, then centred.
+  if (gain_.size() > 0) product.array().colwise() *= gain_.row(0).transpose().array();
+  if (centre_read_) {
+    const Eigen::RowVectorXd mean = product.colwise().mean();
+    product.rowwise() -= mean;
+  }
+  if (centre_embed_) CentreRows(product);
+  return product;
+}
+
+RowMatrix Vocabulary::W_E() const {
+  RowMatrix matrix = ToMatrix(W_E_, size());
+  if (centre_embed_) CentreRows(matrix);
+  return matrix;
+}
+
+RowMatrix Vocabulary::W_U() const {
+  const int64_t d_model = W_E_.dim(1);
+  RowMatrix matrix = ToMatrix(W_U_, W_U_.dim(0));
+  if (tied_) matrix = RowMatrix(matrix.transpose());
+  if (gain_.size() > 0) matrix.array().colwise() *= gain_.row(0).transpose().array();
+  if (centre_read_) {
+    const Eigen::RowVectorXd mean = matrix.colwise().mean();
+    matrix.rowwise() -= mean;
+  }
+  if (centre_vocabulary_) CentreRows(matrix);
+  RESIDUAL_CHECK_EQ(matrix.rows(), d_model);
+  return matrix;
+}
+
 absl::StatusOr<HeadCircuits> ReadHeadCircuits(const ResidualModel& model, bool process_weights) {
   const Weights weights(model);
   const int64_t d_model = model.d_model();
   const bool centre = process_weights && EveryReaderCentres(model);
   HeadCircuits circuits;
+  circuits.d_model = d_model;
   bool any = false;
   for (int layer = 0; layer < model.n_layers(); ++layer) {
     auto& heads = circuits.heads.emplace_back();
@@ -83,92 +212,25 @@ absl::StatusOr<HeadCircuits> ReadHeadCircuits(const ResidualModel& model, bool p
     any = true;
     const bool fold = process_weights && model.block(layer).placement() == NormPlacement::kPre;
     auto read = [&](const Tensor& weight, int64_t head) {
-      Eigen::MatrixXd matrix = ToMatrix(weight.Row(head), d_model);
+      RowMatrix matrix = ToMatrix(weight.Row(head), d_model);
       return fold ? Fold(branch->norm, std::move(matrix)) : matrix;
     };
     const int64_t n_heads = W_Q.dim(0), group = n_heads / W_K.dim(0);
-    for (int64_t h = 0; h < n_heads; ++h) {
-      HeadCircuits::Head head;
-      head.W_Q = read(W_Q, h);
-      head.W_K = read(W_K, h / group);
-      head.W_V = read(W_V, h / group);
-      head.W_O = ToMatrix(W_O.Row(h), W_O.dim(1));
-      if (centre) head.W_O.colwise() -= head.W_O.rowwise().mean();
-      heads.push_back(std::move(head));
-    }
+    heads.resize(n_heads);
+    ParallelFor(n_heads, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t h = begin; h < end; ++h) {
+        HeadCircuits::Head& head = heads[h];
+        head.W_Q = read(W_Q, h);
+        head.W_K = read(W_K, h / group);
+        head.W_V = read(W_V, h / group);
+        head.W_O = ToMatrix(W_O.Row(h), W_O.dim(1));
+        if (centre) CentreRows(head.W_O);
+      }
+    });
   }
   if (!any) return absl::NotFoundError("the model has no attention heads (blocks.*.attn.W_Q)");
-  circuits.W_E = ToMatrix(model.embed().W_E(), model.d_vocab());
-  circuits.W_U = ToMatrix(model.UnembedMatrix(), d_model);
-  if (centre) circuits.W_E.colwise() -= circuits.W_E.rowwise().mean();
-  if (process_weights) {
-    circuits.W_U = Fold(model.ln_final(), std::move(circuits.W_U));
-    circuits.W_U.colwise() -= circuits.W_U.rowwise().mean();
-  }
+  circuits.vocabulary = Vocabulary(model, process_weights, centre);
   return circuits;
-}
-
-namespace {
-
-// W_E OV W_U has the eigenvalues of W_O (W_U W_E) W_V: [vocab, vocab] is never made, and the
-// product over the vocabulary is shared by all heads.
-FactoredMatrix AsSmallAsOV(const HeadCircuits::Head& head, const Eigen::MatrixXd& through_vocab) {
-  return {through_vocab * head.W_V, head.W_O};
-}
-
-}  // namespace
-
-HeadTable OvCopyingScores(const HeadCircuits& circuits) {
-  const Eigen::MatrixXd through_vocab = circuits.W_U * circuits.W_E;
-  HeadTable scores;
-  for (const auto& layer : circuits.heads) {
-    auto& row = scores.emplace_back();
-    for (const HeadCircuits::Head& head : layer) {
-      row.push_back(CopyingScore(AsSmallAsOV(head, through_vocab)));
-    }
-  }
-  return scores;
-}
-
-std::vector<std::complex<double>> OvEigenvalues(const HeadCircuits& circuits, HeadIndex head) {
-  return AsSmallAsOV(circuits.heads[head.layer][head.head], circuits.W_U * circuits.W_E)
-      .Eigenvalues();
-}
-
-std::vector<std::complex<double>> KCompositionEigenvalues(const HeadCircuits& circuits,
-                                                          HeadIndex earlier, HeadIndex later) {
-  RESIDUAL_CHECK(earlier.layer < later.layer) << earlier.layer << " " << later.layer;
-  const HeadCircuits::Head& writes = circuits.heads[earlier.layer][earlier.head];
-  const HeadCircuits::Head& reads = circuits.heads[later.layer][later.head];
-  const FactoredMatrix OV = writes.OV();
-  return reads.QK()
-      .TimesLeft(circuits.W_E)
-      .TimesRight((circuits.W_E * OV.A() * OV.B()).transpose())
-      .Eigenvalues();
-}
-
-CompositionTable Compositions(const HeadCircuits& circuits, CompositionKind kind) {
-  CompositionTable table;
-  for (size_t l1 = 0; l1 < circuits.heads.size(); ++l1) {
-    auto& from_layer = table.emplace_back();
-    for (const HeadCircuits::Head& earlier : circuits.heads[l1]) {
-      HeadTable& to = from_layer.emplace_back();
-      for (size_t l2 = 0; l2 < circuits.heads.size(); ++l2) {
-        auto& row = to.emplace_back();
-        for (const HeadCircuits::Head& later : circuits.heads[l2]) {
-          if (l1 >= l2) {
-            row.push_back(0);
-            continue;
-          }
-          const FactoredMatrix read = kind == CompositionKind::kQ   ? later.QK()
-                                      : kind == CompositionKind::kK ? later.QK().Transposed()
-                                                                    : later.OV();
-          row.push_back(Composition(earlier.OV(), read));
-        }
-      }
-    }
-  }
-  return table;
 }
 
 }  // namespace residual

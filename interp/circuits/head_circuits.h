@@ -15,33 +15,70 @@
 #ifndef RESIDUAL_INTERP_CIRCUITS_HEAD_CIRCUITS_H_
 #define RESIDUAL_INTERP_CIRCUITS_HEAD_CIRCUITS_H_
 
-#include <complex>
+#include <cstdint>
 #include <vector>
 
-#include "Eigen/Core"
 #include "absl/status/statusor.h"
 #include "interp/circuits/factored_matrix.h"
-#include "interp/heads/head_scores.h"
 #include "models/stream/residual_model.h"
+#include "tensor/core/tensor.h"
 
 namespace residual {
 
+// W_E and W_U of a model, which are large: its own tensors, not copied, and what processing does to
+// them beside.
+class Vocabulary {
+ public:
+  Vocabulary() = default;
+  // centre_embed: W_E loses its mean over d_model.
+  Vocabulary(const ResidualModel& model, bool process_weights, bool centre_embed);
+
+  int64_t size() const { return W_E_.dim(0); }
+  // f64 for a model of f64, else f32: what products over the vocabulary are computed in.
+  DType dtype() const { return W_E_.dtype(); }
+
+  // W_E x for x [d_model, n] and x W_U for x [n, d_model], of dtype(): [size, n] and [n, size].
+  Tensor Embed(const RowMatrix& x) const;
+  Tensor Unembed(const RowMatrix& x) const;
+
+  // W_E^T W_E and W_U W_E, both [d_model, d_model]: all that the eigenvalues of circuits from token
+  // to token need of the vocabulary.
+  RowMatrix EmbedGram() const;
+  RowMatrix UnembedTimesEmbed() const;
+
+  // The matrices themselves, [size, d_model] and [d_model, size]: of small models.
+  RowMatrix W_E() const;
+  RowMatrix W_U() const;
+
+ private:
+  RowMatrix Folded(RowMatrix x) const;
+
+  Tensor W_E_;         // [size, d_model]
+  Tensor W_U_;         // [d_model, size]; if tied it is W_E_
+  bool tied_ = false;  // W_U is W_E transposed
+  RowMatrix gain_;     // [1, d_model] of the final norm; empty: none
+  bool centre_embed_ = false, centre_read_ = false, centre_vocabulary_ = false;
+};
+
 struct HeadCircuits {
-  // [layer][head]; a layer without attention has none.
   struct Head {
-    Eigen::MatrixXd W_Q, W_K, W_V;  // [d_model, d_head]
-    Eigen::MatrixXd W_O;            // [d_head, d_model]
+    RowMatrix W_Q, W_K, W_V;  // [d_model, d_head]
+    RowMatrix W_O;            // [d_head, d_model]
     FactoredMatrix QK() const { return {W_Q, W_K.transpose()}; }
     FactoredMatrix OV() const { return {W_V, W_O}; }
   };
+  int64_t d_model = 0;
+  // [layer][head]; a layer without attention has none.
   std::vector<std::vector<Head>> heads;
-  Eigen::MatrixXd W_E;  // [d_vocab, d_model]
-  Eigen::MatrixXd W_U;  // [d_model, d_vocab]
+  Vocabulary vocabulary;
 
   // W_E OV W_U: what attending to a token does to the logits of every token.
-  FactoredMatrix FullOV(const Head& head) const { return head.OV().TimesLeft(W_E).TimesRight(W_U); }
+  FactoredMatrix FullOV(const Head& head) const {
+    return head.OV().TimesLeft(vocabulary.W_E()).TimesRight(vocabulary.W_U());
+  }
   // W_E QK W_E^T: how much every token attends to every token.
   FactoredMatrix FullQK(const Head& head) const {
+    const RowMatrix W_E = vocabulary.W_E();
     return head.QK().TimesLeft(W_E).TimesRight(W_E.transpose());
   }
 };
@@ -50,26 +87,6 @@ struct HeadCircuits {
 // its group's key and value. NotFound if no layer has attention.
 absl::StatusOr<HeadCircuits> ReadHeadCircuits(const ResidualModel& model,
                                               bool process_weights = true);
-
-// [layer][head]: the copying score of W_E OV W_U, the eigenvalues by the factors' small side.
-HeadTable OvCopyingScores(const HeadCircuits& circuits);
-
-// The eigenvalues of W_E OV W_U for one head: positive real ones raise the logit of the very token
-// attended to.
-std::vector<std::complex<double>> OvEigenvalues(const HeadCircuits& circuits, HeadIndex head);
-
-// The eigenvalues of the QK circuit that a later head has through an earlier one (K-composition,
-// Elhage et al. 2021, "Induction heads"): W_E QK (OV of the earlier)^T W_E^T, how much a token
-// attends to the positions for which the earlier head wrote each token. Positive ones: it looks for
-// its own kind. The earlier layer must be below the later one (CHECKed).
-std::vector<std::complex<double>> KCompositionEigenvalues(const HeadCircuits& circuits,
-                                                          HeadIndex earlier, HeadIndex later);
-
-// How much the input of one side of each later head is what an earlier head wrote:
-// [l1][h1][l2][h2], zero unless l1 < l2.
-enum class CompositionKind { kQ, kK, kV };
-using CompositionTable = std::vector<std::vector<HeadTable>>;
-CompositionTable Compositions(const HeadCircuits& circuits, CompositionKind kind);
 
 }  // namespace residual
 

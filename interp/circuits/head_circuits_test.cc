@@ -1,70 +1,14 @@
 #include "interp/circuits/head_circuits.h"
 
-#include <cmath>
-#include <functional>
-#include <string>
+#include <vector>
 
-#include "Eigen/Eigenvalues"
 #include "gtest/gtest.h"
 #include "interp/testing/golden.h"
-#include "interp/testing/planted_circuit.h"
 #include "interp/weights/process_weights.h"
 #include "models/transformer/transformer.h"
 
 namespace residual {
 namespace {
-
-TEST(HeadCircuitsTest, AgreesWithTransformerLens) {
-  const auto model = GoldenModel();
-  struct Circuit {
-    const char* name;
-    std::function<FactoredMatrix(const HeadCircuits&, const HeadCircuits::Head&)> of;
-  };
-  using Head = HeadCircuits::Head;
-  const Circuit kCircuits[] = {
-      {"OV", [](const HeadCircuits&, const Head& h) { return h.OV(); }},
-      {"QK", [](const HeadCircuits&, const Head& h) { return h.QK(); }},
-      {"full_OV", [](const HeadCircuits& c, const Head& h) { return c.FullOV(h); }},
-      {"full_QK", [](const HeadCircuits& c, const Head& h) { return c.FullQK(h); }}};
-  for (const bool process : {false, true}) {
-    const absl::StatusOr<HeadCircuits> circuits = ReadHeadCircuits(*model, process);
-    ASSERT_TRUE(circuits.ok()) << circuits.status();
-    const std::string weights = process ? "processed." : "raw.";
-    for (const Circuit& circuit : kCircuits) {
-      const auto singular = Golden(weights + circuit.name + ".singular_values").ToDoubles();
-      const auto eigen = Golden(weights + circuit.name + ".eigenvalues_abs_sorted").ToDoubles();
-      const auto copying = Golden(weights + circuit.name + ".eigenvalue_copying_score").ToDoubles();
-      for (int i = 0; i < 6; ++i) {
-        const FactoredMatrix matrix = circuit.of(*circuits, circuits->heads[i / 3][i % 3]);
-        const std::string what = weights + circuit.name + " " + std::to_string(i);
-        const std::vector<double> values = matrix.SingularValues();
-        const auto lambda = matrix.Eigenvalues();
-        for (int r = 0; r < 8; ++r) {
-          const double tolerance = 1e-5 * singular[8 * i];  // float32 there
-          EXPECT_NEAR(values[r], singular[8 * i + r], tolerance) << what;
-          // Sorted rising or falling, whichever the file has.
-          const int rank = eigen[8 * i] < eigen[8 * i + 7] ? 7 - r : r;
-          EXPECT_NEAR(std::abs(lambda[r]), eigen[8 * i + rank], tolerance) << what;
-        }
-        EXPECT_NEAR(CopyingScore(matrix), copying[i], 1e-5) << what;
-      }
-    }
-    const HeadTable copying = OvCopyingScores(*circuits);
-    const auto want = Golden(weights + "full_OV.eigenvalue_copying_score").ToDoubles();
-    for (int i = 0; i < 6; ++i) EXPECT_NEAR(copying[i / 3][i % 3], want[i], 1e-5);
-
-    for (const auto& [kind, name] :
-         {std::pair(CompositionKind::kQ, "Q"), std::pair(CompositionKind::kK, "K"),
-          std::pair(CompositionKind::kV, "V")}) {
-      const CompositionTable got = Compositions(*circuits, kind);
-      const auto table = Golden(weights + "composition." + name).ToDoubles();
-      for (int i = 0; i < 36; ++i) {
-        EXPECT_NEAR(got[i / 18][i / 6 % 3][i / 3 % 2][i % 3], table[i], 2e-6)
-            << weights << name << " " << i;
-      }
-    }
-  }
-}
 
 // What is folded is what the model computes: scores and results from the folded weights.
 TEST(HeadCircuitsTest, ProcessedWeightsReadTheNormalisedStream) {
@@ -93,8 +37,8 @@ TEST(HeadCircuitsTest, AgreesWithProcessWeights) {
   const auto rewritten = GoldenModel(kF64);
   ASSERT_TRUE(ProcessWeights(*rewritten).ok());
   const HeadCircuits read = *ReadHeadCircuits(*rewritten, false);
-  EXPECT_LT((folded.W_E - read.W_E).norm(), 1e-12);
-  EXPECT_LT((folded.W_U - read.W_U).norm(), 1e-12);
+  EXPECT_LT((folded.vocabulary.W_E() - read.vocabulary.W_E()).norm(), 1e-12);
+  EXPECT_LT((folded.vocabulary.W_U() - read.vocabulary.W_U()).norm(), 1e-12);
   for (int i = 0; i < 6; ++i) {
     const HeadCircuits::Head &a = folded.heads[i / 3][i % 3], &b = read.heads[i / 3][i % 3];
     EXPECT_LT((a.W_Q - b.W_Q).norm(), 1e-12);
@@ -102,82 +46,6 @@ TEST(HeadCircuitsTest, AgreesWithProcessWeights) {
     EXPECT_LT((a.W_V - b.W_V).norm(), 1e-12);
     EXPECT_LT((a.W_O - b.W_O).norm(), 1e-12);
   }
-}
-
-TEST(HeadCircuitsTest, CompositionsAreThoseOfTheDenseMatrices) {
-  const HeadCircuits circuits = *ReadHeadCircuits(*GoldenModel());
-  auto dense = [](const FactoredMatrix& f) -> Eigen::MatrixXd { return f.A() * f.B(); };
-  for (CompositionKind kind : {CompositionKind::kQ, CompositionKind::kK, CompositionKind::kV}) {
-    const CompositionTable table = Compositions(circuits, kind);
-    for (int from = 0; from < 3; ++from) {
-      for (int to = 0; to < 3; ++to) {
-        const Eigen::MatrixXd write = dense(circuits.heads[0][from].OV());
-        const HeadCircuits::Head& later = circuits.heads[1][to];
-        const Eigen::MatrixXd read = kind == CompositionKind::kQ ? dense(later.QK())
-                                     : kind == CompositionKind::kK
-                                         ? Eigen::MatrixXd(dense(later.QK()).transpose())
-                                         : dense(later.OV());
-        const double norms = write.norm() * read.norm();
-        EXPECT_NEAR(table[0][from][1][to], (write * read).norm() / norms, 1e-12);
-        // The erratum of the paper: the product the other way round has another norm.
-        EXPECT_GT(std::abs((read * write).norm() - (write * read).norm()) / norms, 1e-3);
-        EXPECT_EQ(table[1][from][0][to], 0);
-        EXPECT_EQ(table[0][from][0][to], 0);
-      }
-    }
-  }
-}
-
-TEST(HeadCircuitsTest, ThePlantedHeadsComposeByKeysOnly) {
-  const PlantedOptions options;
-  const HeadCircuits circuits = *ReadHeadCircuits(*PlantedInductionModel(options));
-  const auto k = Compositions(circuits, CompositionKind::kK);
-  // Both circuits are the identity between two subspaces of d_vocab dimensions, the key's with a
-  // row of ones more: sqrt(v) / (sqrt(v) sqrt(2 v)), above the 1 / sqrt(d_model) of strangers.
-  EXPECT_NEAR(k[0][0][1][0], 1 / std::sqrt(2.0 * options.d_vocab), 1e-12);
-  EXPECT_EQ(k[0][1][1][0], 0);
-  EXPECT_EQ(k[0][0][1][1], 0);
-  EXPECT_NEAR(Compositions(circuits, CompositionKind::kQ)[0][0][1][0], 0, 1e-12);
-  EXPECT_NEAR(Compositions(circuits, CompositionKind::kV)[0][0][1][0], 0, 1e-12);
-  // The induction head copies what it attends to; the previous-token head's output is read by no
-  // logit.
-  const HeadTable copying = OvCopyingScores(circuits);
-  EXPECT_NEAR(copying[1][0], 1, 1e-9);
-  EXPECT_NEAR(copying[0][0], 0, 1e-9);
-  EXPECT_EQ(copying[0][1], 0);
-}
-
-TEST(HeadCircuitsTest, ThePlantedInductionHeadLooksForItsOwnKind) {
-  const HeadCircuits circuits = *ReadHeadCircuits(*PlantedInductionModel());
-  EXPECT_NEAR(CopyingScore(KCompositionEigenvalues(circuits, {0, 0}, {1, 0})), 1, 1e-9);
-  EXPECT_EQ(CopyingScore(KCompositionEigenvalues(circuits, {0, 1}, {1, 0})), 0);
-}
-
-TEST(HeadCircuitsTest, EigenvaluesAreThoseOfTheDenseMatrices) {
-  const HeadCircuits circuits = *ReadHeadCircuits(*GoldenModel());
-  const auto& later = circuits.heads[1][2];
-  const Eigen::MatrixXd W_E = circuits.W_E;
-  const Eigen::MatrixXd ov = W_E * later.W_V * later.W_O * circuits.W_U;
-  const Eigen::MatrixXd qk = W_E * later.W_Q * later.W_K.transpose() *
-                             (circuits.heads[0][1].W_V * circuits.heads[0][1].W_O).transpose() *
-                             W_E.transpose();
-  auto check = [](const Eigen::MatrixXd& dense, const std::vector<std::complex<double>>& got) {
-    // Sums of powers decide the eigenvalues that are not zero.
-    Eigen::MatrixXd power = dense;
-    for (int k = 1; k <= 8; ++k, power = power * dense) {
-      std::complex<double> sum = 0;
-      double size = 0;
-      for (const std::complex<double>& value : got) {
-        sum += std::pow(value, k);
-        size += std::pow(std::abs(value), k);
-      }
-      EXPECT_NEAR(sum.real(), power.trace(), 1e-9 * size) << k;
-      EXPECT_NEAR(sum.imag(), 0, 1e-9 * size) << k;
-    }
-  };
-  check(ov, OvEigenvalues(circuits, {1, 2}));
-  check(qk, KCompositionEigenvalues(circuits, {0, 1}, {1, 2}));
-  EXPECT_DEATH(KCompositionEigenvalues(circuits, {1, 1}, {1, 2}), "1 1");
 }
 
 TEST(HeadCircuitsTest, GroupedQueriesShareKeysAndValues) {
@@ -202,7 +70,7 @@ TEST(HeadCircuitsTest, GroupedQueriesShareKeysAndValues) {
   EXPECT_EQ(heads[2].W_V, heads[3].W_V);
   EXPECT_NE(heads[1].W_K, heads[2].W_K);
   EXPECT_NE(heads[0].W_Q, heads[1].W_Q);
-  EXPECT_EQ(circuits.W_U, circuits.W_E.transpose());
+  EXPECT_EQ(circuits.vocabulary.W_U(), circuits.vocabulary.W_E().transpose());
 
   config.blocks = {{"mlp"}};
   const auto mlp = BuildTransformer(config);
@@ -224,6 +92,43 @@ TEST(HeadCircuitsTest, PostNormsAreNotFolded) {
   Initialize(*model, 3);
   EXPECT_EQ(ReadHeadCircuits(*model, true)->heads[0][0].W_Q,
             ReadHeadCircuits(*model, false)->heads[0][0].W_Q);
+}
+
+// The products over the vocabulary, without the processed matrices, are those with them: every kind
+// of output and of processing.
+TEST(VocabularyTest, ProductsAreThoseOfTheMatrices) {
+  for (const bool process : {false, true}) {
+    for (const bool tied : {false, true}) {
+      for (const NormKind norm : {NormKind::kLayerNorm, NormKind::kRmsNorm, NormKind::kNone}) {
+        TransformerConfig config;
+        config.d_model = 12;
+        config.n_ctx = 8;
+        config.d_vocab = 37;
+        config.blocks = {{"attn"}};
+        config.n_heads = 2;
+        config.d_head = 3;
+        config.norm = norm;
+        config.tied = tied;
+        const auto model = BuildTransformer(config);
+        Initialize(*model, 5, kF64);
+        for (const Parameter& parameter : Parameters(*model)) {
+          if (parameter.name != "ln_final.w") continue;
+          for (int i = 0; i < 12; ++i) parameter.value->mutable_data<double>()[i] = 0.5 + 0.1 * i;
+        }
+        const HeadCircuits circuits = *ReadHeadCircuits(*model, process);
+        const Vocabulary& vocabulary = circuits.vocabulary;
+        const RowMatrix W_E = vocabulary.W_E(), W_U = vocabulary.W_U();
+        EXPECT_LT((vocabulary.EmbedGram() - W_E.transpose() * W_E).norm(), 1e-12);
+        EXPECT_LT((vocabulary.UnembedTimesEmbed() - W_U * W_E).norm(), 1e-12);
+        const HeadCircuits::Head& head = circuits.heads[0][1];
+        auto matrix = [](const Tensor& x) -> RowMatrix {
+          return Eigen::Map<const RowMatrix>(x.data<double>(), x.dim(0), x.dim(1));
+        };
+        EXPECT_LT((matrix(vocabulary.Embed(head.W_V)) - W_E * head.W_V).norm(), 1e-12);
+        EXPECT_LT((matrix(vocabulary.Unembed(head.W_O)) - head.W_O * W_U).norm(), 1e-12);
+      }
+    }
+  }
 }
 
 }  // namespace

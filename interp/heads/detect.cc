@@ -1,8 +1,10 @@
 #include "interp/heads/detect.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "tensor/base/check.h"
+#include "tensor/base/random.h"
 
 namespace residual {
 namespace {
@@ -82,6 +84,32 @@ HeadTable DetectHeads(const std::vector<Tensor>& patterns, const Tensor& tokens,
     }
   }
   return table;
+}
+
+Tensor RepeatedTokensAfterFirst(int64_t batch, int64_t n, absl::Span<const int64_t> vocabulary,
+                                uint64_t seed, std::optional<int64_t> first) {
+  const Tensor repeated = RepeatedRandomTokens(batch, n, vocabulary, seed);
+  Tensor tokens = Tensor::Uninitialized({batch, 1 + 2 * n}, kI64);
+  int64_t* to = tokens.mutable_data<int64_t>();
+  const Philox random(seed, RandomStream("first token"));
+  for (int64_t b = 0; b < batch; ++b) {
+    *to++ = first.has_value()
+                ? *first
+                : vocabulary[random.Below(b, static_cast<int64_t>(vocabulary.size()))];
+    to = std::copy_n(repeated.data<int64_t>() + b * 2 * n, 2 * n, to);
+  }
+  return tokens;
+}
+
+bool IsRepeatedAfterFirst(const Tensor& tokens) {
+  const Tensor ids = ConvertTo(tokens, kI64);
+  const int64_t batch = ids.dim(0), n = (ids.dim(1) - 1) / 2;
+  if (n < 2 || ids.dim(1) != 1 + 2 * n) return false;
+  for (int64_t b = 0; b < batch; ++b) {
+    const int64_t* passage = ids.data<int64_t>() + b * ids.dim(1) + 1;
+    if (!std::equal(passage, passage + n, passage + n)) return false;
+  }
+  return true;
 }
 
 HeadTable InductionStripes(const std::vector<Tensor>& patterns) {

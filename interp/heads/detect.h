@@ -15,6 +15,7 @@
 #define RESIDUAL_INTERP_HEADS_DETECT_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -39,6 +40,15 @@ std::vector<double> DetectionPattern(HeadKind kind, absl::Span<const int64_t> to
 // [batch, pos]. kMul is 0 for a head whose attention is all left out.
 HeadTable DetectHeads(const std::vector<Tensor>& patterns, const Tensor& tokens, HeadKind kind,
                       const DetectOptions& options = {});
+
+// `batch` rows of a first token (drawn too, unless given) and n tokens of the vocabulary, twice:
+// i64 [batch, 1 + 2 n].
+Tensor RepeatedTokensAfterFirst(int64_t batch, int64_t n, absl::Span<const int64_t> vocabulary,
+                                uint64_t seed, std::optional<int64_t> first = std::nullopt);
+
+// Whether every row of tokens [batch, pos] is a first token and a passage of two tokens or more,
+// twice.
+bool IsRepeatedAfterFirst(const Tensor& tokens);
 
 // The mean of the diagonal key = query - (n - 1) of the patterns for tokens [batch, 1 + 2 n]: a
 // first token, then a passage of n tokens twice. The induction stripe of TransformerLens's demo;

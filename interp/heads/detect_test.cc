@@ -95,5 +95,22 @@ TEST(DetectTest, RowsAreAveragedAndNothingLeftIsZero) {
   EXPECT_EQ(empty[0][0], 0);
 }
 
+TEST(DetectTest, RepeatedTokens) {
+  const Tensor drawn = RepeatedTokensAfterFirst(3, 4, {5, 6, 7, 8}, 1);
+  EXPECT_EQ(drawn.shape(), Shape({3, 9}));
+  EXPECT_TRUE(IsRepeatedAfterFirst(drawn));
+  for (const double token : drawn.ToDoubles()) EXPECT_TRUE(token >= 5 && token <= 8);
+  const Tensor given = RepeatedTokensAfterFirst(2, 4, {5, 6, 7, 8}, 1, 3);
+  EXPECT_EQ(given.data<int64_t>()[0], 3);
+  EXPECT_EQ(given.data<int64_t>()[9], 3);
+  EXPECT_EQ(given.data<int64_t>()[1], drawn.data<int64_t>()[1]);
+
+  EXPECT_TRUE(IsRepeatedAfterFirst(Tensor::Of<int64_t>({1, 5}, {9, 1, 2, 1, 2})));
+  EXPECT_FALSE(IsRepeatedAfterFirst(Tensor::Of<int64_t>({1, 5}, {9, 1, 2, 1, 3})));
+  EXPECT_FALSE(IsRepeatedAfterFirst(Tensor::Of<int64_t>({1, 4}, {1, 2, 1, 2})));
+  EXPECT_FALSE(IsRepeatedAfterFirst(Tensor::Of<int64_t>({1, 3}, {1, 2, 2})));
+  EXPECT_FALSE(IsRepeatedAfterFirst(Tensor::Of<int64_t>({2, 5}, {9, 1, 2, 1, 2, 9, 1, 2, 2, 1})));
+}
+
 }  // namespace
 }  // namespace residual

@@ -1,6 +1,7 @@
 #include "interp/heads/head_scores.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -42,6 +43,18 @@ std::vector<double> MeanAttentionBack(const Tensor& pattern, int64_t back, int64
 }
 
 }  // namespace
+
+Tensor TableTensor(const HeadTable& table) {
+  size_t width = 0;
+  for (const std::vector<double>& row : table) width = std::max(width, row.size());
+  const int64_t layers = static_cast<int64_t>(table.size()), heads = static_cast<int64_t>(width);
+  Tensor tensor = Tensor::Full({layers, heads}, std::numeric_limits<double>::quiet_NaN());
+  float* to = tensor.mutable_data<float>();
+  for (size_t layer = 0; layer < table.size(); ++layer) {
+    std::copy(table[layer].begin(), table[layer].end(), to + layer * width);
+  }
+  return tensor;
+}
 
 BestHead Best(const HeadTable& table) {
   BestHead best;

@@ -28,6 +28,9 @@ namespace residual {
 // [layer][head]; a layer without attention has an empty row.
 using HeadTable = std::vector<std::vector<double>>;
 
+// [n_layers, n_heads] f32, as wide as the widest layer; NaN where a layer has no such head.
+Tensor TableTensor(const HeadTable& table);
+
 struct HeadScores {
   HeadTable induction;
   HeadTable previous_token;

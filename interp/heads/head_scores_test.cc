@@ -1,6 +1,7 @@
 #include "interp/heads/head_scores.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "gtest/gtest.h"
@@ -139,6 +140,16 @@ TEST(HeadScoresTest, RepeatedRandomTokensAreRepeatedAndFromTheVocabulary) {
   EXPECT_EQ(seen, std::set<int64_t>(vocabulary.begin(), vocabulary.end()));
   EXPECT_EQ(tokens.ToDoubles(), RepeatedRandomTokens(3, 50, vocabulary, 9).ToDoubles());
   EXPECT_NE(tokens.ToDoubles(), RepeatedRandomTokens(3, 50, vocabulary, 10).ToDoubles());
+}
+
+TEST(HeadScoresTest, TablesAsTensors) {
+  const Tensor tensor = TableTensor({{1, 2}, {}, {3}});
+  EXPECT_EQ(tensor.shape(), Shape({3, 2}));
+  const float* x = tensor.data<float>();
+  EXPECT_EQ(x[1], 2);
+  EXPECT_TRUE(std::isnan(x[2]) && std::isnan(x[3]) && std::isnan(x[5]));
+  EXPECT_EQ(x[4], 3);
+  EXPECT_EQ(TableTensor({}).elements(), 0);
 }
 
 }  // namespace

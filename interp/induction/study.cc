@@ -239,7 +239,7 @@ absl::StatusOr<CircuitStudy> StudyCircuits(const ResidualModel& model, HeadIndex
   CircuitStudy study;
   study.ov_copying = OvCopyingScores(circuits);
   study.k_composition = Compositions(circuits, CompositionKind::kK);
-  study.k_baseline = 1 / std::sqrt(static_cast<double>(model.d_model()));
+  study.k_baseline = CompositionByChance(model.d_model());
   if (later.layer >= 0) {
     RESIDUAL_RETURN_IF_ERROR(CheckHeads(model, {later}));
     study.ov_eigenvalues = OvEigenvalues(circuits, later);

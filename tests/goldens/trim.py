@@ -30,20 +30,42 @@ KEPT = [
     "processed.logits",
     "processed.weights.*",
 ]
+# What analyses find, in a file of its own: analyses.safetensors.
+ANALYSES = [
+    "*.OV.*",
+    "*.QK.*",
+    "*.full_*.eigenvalue_copying_score",
+    "*.composition.*",
+    "*.detect.*.mul",
+    "*.detect.*.abs",
+    "*.induction_stripe",
+    "*.decompose_resid",
+    "*.accumulated_resid_ln",
+    "*.stack_head_results",
+    "*.logit_attrs_last",
+    "*.logit_attrs_heads_last",
+    "*.logit_diff_clean",
+]
 NOTES = ["case", "seed", "what", "source", "convention", "weights", "processing", "versions"]
 
 
-def is_kept(name):
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in KEPT)
+def kept(tensors, patterns):
+    return {
+        name: tensor
+        for name, tensor in tensors.items()
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    }
 
 
 def main(source, destination):
     destination.mkdir(parents=True, exist_ok=True)
     for name in ["config.json", "model.safetensors", "inputs.safetensors"]:
         shutil.copyfile(source / name, destination / name)
-    expected = load_file(source / "expected.safetensors")
-    expected = {name: tensor for name, tensor in expected.items() if is_kept(name)}
+    everything = load_file(source / "expected.safetensors")
+    expected, analyses = kept(everything, KEPT), kept(everything, ANALYSES)
     save_file(expected, destination / "expected.safetensors")
+    if analyses:
+        save_file(analyses, destination / "analyses.safetensors")
     case = json.loads((source / "case.json").read_text())
     trimmed = {name: case[name] for name in NOTES if name in case}
     limits = case["tolerance"]["max_abs"]
