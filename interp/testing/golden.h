@@ -18,7 +18,9 @@ namespace residual {
 // parameters are converted to.
 std::unique_ptr<ResidualModel> GoldenModel(DType dtype = kF32);
 
-// CHECKs that there is one of this name. "repeated" is the tokens of detect and induction_stripe.
+// CHECKs that there is one of this name. "repeated" is the tokens of detect and induction_stripe,
+// "clean" those of decompose_resid, accumulated_resid_ln, stack_head_results and logit_attrs_last
+// (of "answer" against "wrong", at the last position).
 Tensor Golden(const std::string& name);
 
 }  // namespace residual
