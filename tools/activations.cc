@@ -1,5 +1,6 @@
 // Runs a model on the tokens of a file and writes its logits and activations.
 
+#include <algorithm>
 #include <cstdio>
 #include <map>
 #include <string>
@@ -23,6 +24,14 @@ struct Flags {
   bool process_weights = false;
 };
 
+// One list of patterns serves models of all kinds: those of a list may match nothing, names not.
+bool IsGlob(const std::string& pattern) { return pattern.find_first_of("*?") != pattern.npos; }
+
+bool MatchesAny(const std::string& pattern, const std::vector<DeclaredHook>& declared) {
+  return std::any_of(declared.begin(), declared.end(),
+                     [&](const DeclaredHook& point) { return GlobMatches(pattern, point.name); });
+}
+
 absl::Status WriteActivations(const CommandLine& cli, const ModelFlags& model_flags,
                               const Flags& flags) {
   RESIDUAL_ASSIGN_OR_RETURN(const LoadedModel loaded, model_flags.Load());
@@ -30,14 +39,19 @@ absl::Status WriteActivations(const CommandLine& cli, const ModelFlags& model_fl
   RESIDUAL_ASSIGN_OR_RETURN(const ModelInput input,
                             ReadModelInput(flags.tokens, flags.input, flags.mask));
 
+  const std::vector<DeclaredHook> declared = HookPoints(*loaded.model);
   std::map<std::string, Tensor> found;
   Hooks hooks;
   for (const std::string& pattern : flags.names) {
+    if (flags.names.size() > 1 && IsGlob(pattern) && !MatchesAny(pattern, declared)) {
+      PrintWarning(cli, absl::StrCat("--names: no hook point matches '", pattern, "'"));
+      continue;
+    }
     hooks.Read(pattern, [&](absl::string_view name, const Tensor& x) {
       found[std::string(name)] = ConvertTo(x, kF32);
     });
   }
-  const absl::Status known = hooks.Validate(HookPoints(*loaded.model));
+  const absl::Status known = hooks.Validate(declared);
   if (!known.ok()) return UsageError(absl::StrCat("--names: ", known.message()));
   const absl::Status readable = loaded.model->Validate(input);
   if (!readable.ok()) {

@@ -115,7 +115,8 @@ Tensor MambaMixer::Forward(const Tensor& input, const MixerContext& context, Mix
   scan.delta = Cast(Linear(selected[0], dt_proj_, precision, {}), exact);
   scan.delta_bias = Cast(dt_bias_, exact);
   scan.softplus = true;
-  scan.A = Scale(Exp(Cast(A_log_, exact)), -1);
+  // Stored weights are those of a model that is run and no more.
+  scan.A = Rates(A_log_, exact, in_proj_.stored(), past);
   scan.B = hook(kB, selected[1]);
   scan.C = hook(kC, selected[2]);
   scan.D = Cast(D_, exact);

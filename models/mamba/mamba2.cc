@@ -134,7 +134,8 @@ Tensor Mamba2Mixer::Forward(const Tensor& input, const MixerContext& context, Mi
   ssd.C = hook(kC, xBC[2].Reshaped({batch, pos, c.n_groups, c.d_state}));
   ssd.dt = Cast(parts[2], exact);
   ssd.dt_bias = Cast(dt_bias_, exact);
-  ssd.A = Scale(Exp(Cast(A_log_, exact)), -1);
+  // Stored weights are those of a model that is run and no more.
+  ssd.A = Rates(A_log_, exact, in_proj_.stored(), past);
   ssd.D = Cast(D_, exact);
   ssd.softplus = true;
   ssd.dt_min = c.dt_low;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "models/mamba/recurrent_state.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/layout/layout.h"
 #include "ops/scan/linear_recurrence.h"
@@ -45,6 +46,14 @@ Tensor TokenMask(const MixerContext& context, int64_t batch, int64_t pos, DType 
 
 Tensor Masked(const Tensor& x, const Tensor& mask) {
   return mask.defined() ? Mul(x, BroadcastTo(mask, x.shape())) : x;
+}
+
+Tensor Rates(const Tensor& A_log, DType dtype, bool fixed, RecurrentState* state) {
+  const bool keeps = fixed && state != nullptr && Tape::For({&A_log}) == nullptr;
+  if (keeps && state->constants().defined()) return state->constants();
+  const Tensor A = Scale(Exp(Cast(A_log, dtype)), -1);
+  if (keeps) state->constants() = A;
+  return A;
 }
 
 TensorList SplitLast(const Tensor& x, absl::Span<const int64_t> sizes) {

@@ -35,10 +35,14 @@ class RecurrentState : public MixerState {
   Tensor window(DType dtype) const;
   const Tensor& hidden() const { return hidden_; }
 
+  // What a mixer whose parameters do not change keeps from one call to the next; no part of what
+  // is remembered.
+  Tensor& constants() { return constants_; }
+
  private:
   int64_t batch_, length_ = 0;
   Shape window_shape_, hidden_shape_;
-  Tensor window_, hidden_;
+  Tensor window_, hidden_, constants_;
 };
 
 }  // namespace residual

@@ -58,20 +58,49 @@ HWY_INLINE void StoreBlock(D d, V v, T* row, Block block) {
   std::copy_n(part, block.width, row + block.first);
 }
 
+// Rows and columns exchanged, [rows, columns] to [columns, rows], each with its stride. Four by
+// four where there are vectors for it: a step of one position is bound by this otherwise.
+void Exchange(const float* from, int64_t from_stride, int64_t rows, int64_t columns, float* to,
+              int64_t to_stride) {
+  int64_t r = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::FixedTag<float, 4> four;
+  for (; r + 4 <= rows; r += 4) {
+    int64_t c = 0;
+    for (; c + 4 <= columns; c += 4) {
+      const float* source = from + r * from_stride + c;
+      const auto r0 = hn::LoadU(four, source), r1 = hn::LoadU(four, source + from_stride);
+      const auto r2 = hn::LoadU(four, source + 2 * from_stride);
+      const auto r3 = hn::LoadU(four, source + 3 * from_stride);
+      const auto low02 = hn::InterleaveLower(four, r0, r2);
+      const auto high02 = hn::InterleaveUpper(four, r0, r2);
+      const auto low13 = hn::InterleaveLower(four, r1, r3);
+      const auto high13 = hn::InterleaveUpper(four, r1, r3);
+      float* target = to + c * to_stride + r;
+      hn::StoreU(hn::InterleaveLower(four, low02, low13), four, target);
+      hn::StoreU(hn::InterleaveUpper(four, low02, low13), four, target + to_stride);
+      hn::StoreU(hn::InterleaveLower(four, high02, high13), four, target + 2 * to_stride);
+      hn::StoreU(hn::InterleaveUpper(four, high02, high13), four, target + 3 * to_stride);
+    }
+    for (; c < columns; ++c) {
+      for (int64_t i = r; i < r + 4; ++i) to[c * to_stride + i] = from[i * from_stride + c];
+    }
+  }
+#endif
+  for (; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c) to[c * to_stride + r] = from[r * from_stride + c];
+  }
+}
+
 // Rows of channels [.., state] to vectors [state][lanes], and back.
 void GatherBlock(const float* rows, Block block, int64_t state, float* to) {
   const int64_t lanes = Lanes();
-  std::fill_n(to, state * lanes, 0.0f);
+  if (rows == nullptr || block.width < lanes) std::fill_n(to, state * lanes, 0.0f);
   if (rows == nullptr) return;
-  for (int64_t c = 0; c < block.width; ++c) {
-    for (int64_t n = 0; n < state; ++n) to[n * lanes + c] = rows[(block.first + c) * state + n];
-  }
+  Exchange(rows + block.first * state, state, block.width, state, to, lanes);
 }
 void ScatterBlock(const float* from, Block block, int64_t state, float* rows) {
-  const int64_t lanes = Lanes();
-  for (int64_t c = 0; c < block.width; ++c) {
-    for (int64_t n = 0; n < state; ++n) rows[(block.first + c) * state + n] = from[n * lanes + c];
-  }
+  Exchange(from, Lanes(), state, block.width, rows + block.first * state, state);
 }
 
 // B or C at one position: numbers for all channels, or vectors of the block's.
@@ -139,8 +168,13 @@ V Advance(D d, V delta, V du, const float* HWY_RESTRICT A, Coefficients B, Coeff
 
 // exp(delta A) is at most 1 where delta comes from softplus and A is not positive.
 bool Decays(const ScanArgs& args, int64_t begin, int64_t end) {
-  return args.softplus && std::all_of(args.A + begin * args.state, args.A + end * args.state,
-                                      [](float a) { return a <= 0; });
+  if (!args.softplus) return false;
+  const D d;
+  const float *a = args.A + begin * args.state, *last = args.A + end * args.state;
+  for (; a + Lanes() <= last; a += Lanes()) {
+    if (!hn::AllTrue(d, hn::Le(hn::LoadU(d, a), hn::Zero(d)))) return false;
+  }
+  return std::all_of(a, last, [](float x) { return x <= 0; });
 }
 
 template <bool kKeep>

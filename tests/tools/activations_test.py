@@ -99,6 +99,26 @@ class ActivationsTest(unittest.TestCase, tools.ToolTest):
         self.assertEqual(done.json(), {"out": out, "tensors": [
             {"name": "hook_embed", "shape": [1, 2, 48]}, {"name": "logits", "shape": [1, 2, 311]}]})
 
+    def test_a_list_of_patterns_serves_models_of_all_kinds(self):
+        folder = tools.golden("mamba_auto")
+        done, out = self.run_tool(os.path.join(folder, "inputs.safetensors"),
+                                  "--names=*hook_resid_post,*attn.hook_pattern,*hook_state",
+                                  model="mamba_auto")
+        self.assertEqual(done.code, 0, done.err)
+        self.assertIn("no hook point matches '*attn.hook_pattern'", done.err)
+        got = tools.read_safetensors(out)
+        want = tools.read_safetensors(os.path.join(folder, "expected.safetensors"))
+        self.assert_close(got["logits"], want["logits"], 2.4e-4)
+        for layer in range(3):
+            self.assert_close(got["blocks.%d.hook_resid_post" % layer],
+                              want["hidden_states.%d" % layer], 1.6e-3)
+        self.assert_close(got["blocks.0.mixer.hook_state"], want["mixer.0.ssm_states"], 7.3e-5)
+        # Alone, or by name, it has to be there.
+        for names in ("*attn.hook_pattern", "*hook_resid_post,blocks.0.attn.hook_pattern"):
+            done, out = self.run_tool(os.path.join(folder, "inputs.safetensors"),
+                                      "--names=" + names, model="mamba_auto")
+            self.assert_fails(done, 2, "no hook point matches", "attn.hook_pattern")
+
     def test_what_is_wrong_is_named(self):
         def fails(code, tokens, *args):
             done, out = self.run_tool(tokens, *args)
