@@ -1,6 +1,7 @@
 #include "ops/dropout/dropout.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "ops/dropout/dropout_kernels.h"
 #include "ops/simd/convert.h"
@@ -13,22 +14,24 @@
 namespace residual {
 namespace {
 
-// A multiple of 64, the elements of a word of the mask, and a power of two: the elements of a chunk
-// have the same upper bits in their number of a block.
+// A multiple of 128, the elements that share random words, and a power of two: the elements of a
+// chunk have the same upper bits in their number of a block.
 constexpr int64_t kGrain = 1 << 14;
 
-uint32_t Threshold(double p) { return static_cast<uint32_t>(p * 0x1p24) << 8; }
-float KeptScale(double p) { return static_cast<float>(1 / (1 - p)); }
+// Of 2^16: the share that is dropped.
+uint32_t Threshold(double p) {
+  return std::min(static_cast<uint32_t>(std::lround(p * 0x1p16)), uint32_t{0xffff});
+}
+double KeptScale(uint32_t threshold) { return 0x1p16 / (0x1p16 - threshold); }
 
 // y = x * mask / (1 - p): its own backward.
-Tensor ApplyF64(const Tensor& x, double p, const Philox& random) {
+Tensor ApplyF64(const Tensor& x, uint32_t threshold, const Philox& random) {
   Tensor y = Tensor::Uninitialized(x.shape(), kF64);
-  const uint32_t threshold = Threshold(p);
-  const double *in = x.data<double>(), scale = 1 / (1 - p);
+  const double *in = x.data<double>(), scale = KeptScale(threshold);
   double* out = y.mutable_data<double>();
   ParallelFor(x.elements(), kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      out[i] = random.Bits(static_cast<uint64_t>(i)) >= threshold ? in[i] * scale : 0;
+      out[i] = random.Bits16(static_cast<uint64_t>(i)) >= threshold ? in[i] * scale : 0;
     }
   });
   return y;
@@ -69,12 +72,15 @@ Tensor Dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream) {
   RESIDUAL_CHECK_OP("dropout", IsFloat(x.dtype()) && p >= 0 && p < 1, x);
   if (p == 0) return x;
   const Philox random(seed, stream);
+  const uint32_t threshold = Threshold(p);
+  const float scale = static_cast<float>(KeptScale(threshold));
   Tape* tape = Tape::For({&x});
   if (x.dtype() == kF64) {
-    Tensor y = ApplyF64(x, p, random);
+    Tensor y = ApplyF64(x, threshold, random);
     if (tape != nullptr) {
-      tape->Record("dropout", {&x}, {&y},
-                   [p, random](auto dy, Needs) { return TensorList{ApplyF64(dy[0], p, random)}; });
+      tape->Record("dropout", {&x}, {&y}, [threshold, random](auto dy, Needs) {
+        return TensorList{ApplyF64(dy[0], threshold, random)};
+      });
     }
     return y;
   }
@@ -85,16 +91,15 @@ Tensor Dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream) {
     bits = reinterpret_cast<uint64_t*>(mask.mutable_data<int64_t>());
   }
   Tensor y = InParts(x, [&](const float* in, float* out, int64_t first, int64_t n, bool past) {
-    DropoutCpu(
-        {in, out, bits == nullptr ? nullptr : bits + first / 64, Threshold(p), KeptScale(p), past},
-        random, first, n);
+    DropoutCpu({in, out, bits == nullptr ? nullptr : bits + first / 64, threshold, scale, past},
+               random, first, n);
   });
   if (tape != nullptr) {
-    tape->Record("dropout", {&x}, {&y}, [p, mask](auto dy, Needs) {
+    tape->Record("dropout", {&x}, {&y}, [scale, mask](auto dy, Needs) {
       const uint64_t* bits = reinterpret_cast<const uint64_t*>(mask.template data<int64_t>());
       return TensorList{
           InParts(dy[0], [&](const float* in, float* out, int64_t first, int64_t n, bool past) {
-            DropoutBackwardCpu({in, out, bits + first / 64, KeptScale(p), past}, n);
+            DropoutBackwardCpu({in, out, bits + first / 64, scale, past}, n);
           })};
     });
   }

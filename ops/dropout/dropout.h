@@ -10,10 +10,11 @@
 
 namespace residual {
 
-// x: any float tensor; p in [0, 1). Element i is kept if Uniform(i) of Philox (seed, stream) >= p:
-// a pure function of the index, so any number of threads and any restart drop the same elements. p
-// = 0 gives x itself. Of the mask a bit per element is kept for the backward pass: drawing it again
-// takes longer than reading the gradient.
+// x: any float tensor; p in [0, 1), taken to the nearest multiple of 2^-16 below 1. Element i is
+// kept if Bits16(i) of Philox (seed, stream) are at least 2^16 p: a pure function of the index, so
+// any number of threads and any restart drop the same elements. p = 0 gives x itself. Of the mask a
+// bit per element is kept for the backward pass: drawing it again takes longer than reading the
+// gradient.
 Tensor Dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream);
 
 }  // namespace residual

@@ -17,7 +17,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 void PlainDropout(const DropoutArgs& args, const Philox& random, int64_t first, int64_t begin,
                   int64_t n) {
   for (int64_t i = begin; i < n; ++i) {
-    const bool keep = random.Bits(static_cast<uint64_t>(first + i)) >= args.threshold;
+    const bool keep = random.Bits16(static_cast<uint64_t>(first + i)) >= args.threshold;
     args.y[i] = keep ? args.x[i] * args.scale : 0;
     if (args.mask != nullptr) {
       const uint64_t bit = uint64_t{1} << (i % 64);
@@ -128,6 +128,37 @@ HWY_INLINE void InOrder(const V64 (&c)[4], hn::Vec<D32>& lower, hn::Vec<D32>& up
   upper = hn::BitCast(d32, hn::InterleaveUpper(d, words01, words23));
 }
 
+// Bits of the mask from element i on: what is not dropped, of two vectors that are neighbours.
+HWY_INLINE void StoreKept(uint64_t* mask, int64_t i, hn::Mask<D> drop0, hn::Mask<D> drop1) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  uint8_t* bytes = reinterpret_cast<uint8_t*>(mask) + i / 8;
+  if (lanes >= 8) {
+    hn::StoreMaskBits(d, hn::Not(drop0), bytes);
+    hn::StoreMaskBits(d, hn::Not(drop1), bytes + lanes / 8);
+  } else {
+    uint8_t parts[2][8];
+    hn::StoreMaskBits(d, hn::Not(drop0), parts[0]);
+    hn::StoreMaskBits(d, hn::Not(drop1), parts[1]);
+    bytes[0] = static_cast<uint8_t>(parts[0][0] | parts[1][0] << 4);
+  }
+}
+
+// y of a vector of elements from i on.
+template <bool kStream>
+HWY_INLINE void WriteKept(const DropoutArgs& args, V scale, hn::Mask<D> drop, int64_t i) {
+  const D d;
+  const V y = hn::IfThenZeroElse(drop, hn::Mul(hn::LoadU(d, args.x + i), scale));
+  if (kStream) {
+    hn::Stream(y, d, args.y + i);
+  } else {
+    hn::StoreU(y, d, args.y + i);
+  }
+}
+
+// Groups of 128 elements; returns where they end. A vector of words serves two vectors of elements
+// that are 64 apart, by its lower and by its upper halves. (A word for each element took twice the
+// multiplications, 22 cycles for 16 elements on a Zen 4, twice what memory takes for them.)
 template <bool kStream, bool kMask>
 int64_t DropoutVectors(const DropoutArgs& args, const Philox& random, int64_t first, int64_t n) {
   const D d;
@@ -136,55 +167,44 @@ int64_t DropoutVectors(const DropoutArgs& args, const Philox& random, int64_t fi
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), blocks = lanes / 2;
   HWY_ALIGN uint64_t order[HWY_MAX_BYTES / 8];
   for (int64_t j = 0; j < blocks; ++j) order[j] = (j % 2 == 0 ? 0 : blocks / 2) + j / 2;
-  const uint64_t block = static_cast<uint64_t>(first / 4);
+  const uint64_t block = static_cast<uint64_t>(first / 8);
   const V64 step = hn::Set(d64, static_cast<uint64_t>(blocks));
   V64 counter = hn::Add(hn::Load(d64, order), hn::Set(d64, block & 0xffffffffu));
   const Rounds rounds(random, block >> 32);
-  const auto threshold = hn::Set(d32, args.threshold);
+  const auto threshold = hn::Set(d32, args.threshold << 16);  // of upper halves
   const V scale = hn::Set(d, args.scale);
   int64_t i = 0;
-  for (; i + 4 * lanes <= n; i += 4 * lanes) {
-    if (kStream) {
-      for (int64_t k = 0; k < 4; ++k) hwy::Prefetch(args.x + i + 512 + k * lanes);
-    }
-    V64 a[4], b[4];
-    const V64 next = hn::Add(counter, step);
-    rounds.Run(counter, next, a, b);
-    counter = hn::Add(next, step);
-    hn::Vec<D32> bits0, bits1, bits2, bits3;
-    InOrder(a, bits0, bits1);
-    InOrder(b, bits2, bits3);
-    const auto keep0 = hn::RebindMask(d, hn::Not(hn::Gt(threshold, bits0)));
-    const auto keep1 = hn::RebindMask(d, hn::Not(hn::Gt(threshold, bits1)));
-    const auto keep2 = hn::RebindMask(d, hn::Not(hn::Gt(threshold, bits2)));
-    const auto keep3 = hn::RebindMask(d, hn::Not(hn::Gt(threshold, bits3)));
-    const auto write = [&](auto keep, int64_t at) HWY_ATTR {
-      const V y = hn::IfThenElseZero(keep, hn::Mul(hn::LoadU(d, args.x + at), scale));
+  for (; i + 128 <= n; i += 128) {
+    for (int64_t low = i; low < i + 64; low += 4 * lanes) {
+      const int64_t high = low + 64;
       if (kStream) {
-        hn::Stream(y, d, args.y + at);
-      } else {
-        hn::StoreU(y, d, args.y + at);
+        for (int64_t k = 0; k < 4; ++k) {
+          hwy::Prefetch(args.x + low + 512 + k * lanes);
+          hwy::Prefetch(args.x + high + 512 + k * lanes);
+        }
       }
-    };
-    write(keep0, i);
-    write(keep1, i + lanes);
-    write(keep2, i + 2 * lanes);
-    write(keep3, i + 3 * lanes);
-    if (kMask) {
-      uint8_t* bytes = reinterpret_cast<uint8_t*>(args.mask) + i / 8;
-      if (lanes >= 8) {
-        hn::StoreMaskBits(d, keep0, bytes);
-        hn::StoreMaskBits(d, keep1, bytes + lanes / 8);
-        hn::StoreMaskBits(d, keep2, bytes + 2 * lanes / 8);
-        hn::StoreMaskBits(d, keep3, bytes + 3 * lanes / 8);
-      } else {
-        uint8_t parts[4][8];
-        hn::StoreMaskBits(d, keep0, parts[0]);
-        hn::StoreMaskBits(d, keep1, parts[1]);
-        hn::StoreMaskBits(d, keep2, parts[2]);
-        hn::StoreMaskBits(d, keep3, parts[3]);
-        bytes[0] = static_cast<uint8_t>(parts[0][0] | parts[1][0] << 4);
-        bytes[1] = static_cast<uint8_t>(parts[2][0] | parts[3][0] << 4);
+      V64 a[4], b[4];
+      const V64 next = hn::Add(counter, step);
+      rounds.Run(counter, next, a, b);
+      counter = hn::Add(next, step);
+      hn::Vec<D32> bits[4];
+      InOrder(a, bits[0], bits[1]);
+      InOrder(b, bits[2], bits[3]);
+#pragma GCC unroll 2
+      for (int k = 0; k < 4; k += 2) {
+        const auto drop = [&](hn::Vec<D32> bits)
+                              HWY_ATTR { return hn::RebindMask(d, hn::Gt(threshold, bits)); };
+        const auto low0 = drop(hn::ShiftLeft<16>(bits[k]));
+        const auto low1 = drop(hn::ShiftLeft<16>(bits[k + 1]));
+        const auto high0 = drop(bits[k]), high1 = drop(bits[k + 1]);
+        WriteKept<kStream>(args, scale, low0, low + k * lanes);
+        WriteKept<kStream>(args, scale, low1, low + (k + 1) * lanes);
+        WriteKept<kStream>(args, scale, high0, high + k * lanes);
+        WriteKept<kStream>(args, scale, high1, high + (k + 1) * lanes);
+        if (kMask) {
+          StoreKept(args.mask, low + k * lanes, low0, low1);
+          StoreKept(args.mask, high + k * lanes, high0, high1);
+        }
       }
     }
   }
@@ -193,7 +213,8 @@ int64_t DropoutVectors(const DropoutArgs& args, const Philox& random, int64_t fi
 }
 
 void DropoutImpl(const DropoutArgs& args, const Philox& random, int64_t first, int64_t n) {
-  static_assert(hn::MaxLanes(D()) >= 4, "a block serves four elements");
+  static_assert(hn::MaxLanes(D()) >= 4 && hn::MaxLanes(D()) <= 16,
+                "a block serves four vectors' lanes, four vectors the half of a group");
   const bool stream = StreamsWhole(args.y, args.stream), mask = args.mask != nullptr;
   const auto run = stream ? (mask ? DropoutVectors<true, true> : DropoutVectors<true, false>)
                           : (mask ? DropoutVectors<false, true> : DropoutVectors<false, false>);

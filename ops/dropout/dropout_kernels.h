@@ -1,4 +1,4 @@
-// Private: `n` contiguous floats whose first has index `first` (a multiple of 64) in the tensor.
+// Private: `n` contiguous floats whose first has index `first` (a multiple of 128) in the tensor.
 
 #ifndef RESIDUAL_OPS_DROPOUT_DROPOUT_KERNELS_H_
 #define RESIDUAL_OPS_DROPOUT_DROPOUT_KERNELS_H_
@@ -9,7 +9,7 @@
 
 namespace residual {
 
-// An element is kept where its 32 random bits, Philox::Bits(index), are at least `threshold`.
+// An element is kept where its 16 random bits, Philox::Bits16(index), are at least `threshold`.
 // y = x * scale where kept, else 0. With `mask`: bit i % 64 of mask[i / 64] is whether element i of
 // these is kept. `stream`: y is written past the caches, where it is aligned to a vector.
 struct DropoutArgs {

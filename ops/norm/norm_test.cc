@@ -158,6 +158,19 @@ TEST(LayerNormTest, DoesNotCancelAtALargeMean) {
   }
 }
 
+// The first elements say nothing of the others: sums of differences to them would lose 10 bits.
+TEST(LayerNormTest, FirstElementsMayBeFarFromTheOthers) {
+  const int64_t n = 1 << 16;
+  Tensor x = RandomNormal({1, n}, 1, kF32);
+  for (int64_t i = 0; i < 64; ++i) x.mutable_data<float>()[i] += 1e4f;
+  const double want = ReferenceParts(ConvertTo(x, kF64), true).scale.data<double>()[0];
+  EXPECT_NEAR(LayerNormParts(x, kEps).scale.data<float>()[0] / want, 1, 1e-6);
+  const Tensor zero = Tensor::Zeros({1, n}), weight = Tensor::Full({n}, 1.0);
+  const AddNorm sum = AddLayerNorm(x, zero, weight, Tensor::Zeros({n}), kEps);
+  const Tensor alone = LayerNorm(x, weight, Tensor::Zeros({n}), kEps);
+  ExpectIdentical(sum.normalized, alone, "of the sum with 0");
+}
+
 TEST(NormDeathTest, ShapeErrorsPrintOpAndShapes) {
   const Tensor x = Tensor::Zeros({2, 3}), w = Tensor::Zeros({4});
   EXPECT_DEATH(LayerNorm(x, w, w, kEps), "layer_norm: check failed.*f32\\[2, 3\\] f32\\[4\\]");

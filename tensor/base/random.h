@@ -24,6 +24,14 @@ class Philox {
 
   uint32_t Bits(uint64_t index) const { return Block(index >> 2)[index & 3]; }
 
+  // Half a word: for decisions in bulk, at half the cost. Of each 128 elements the first 64 have
+  // the lower halves of 64 words and the others the upper ones, so that vectors of any length hold
+  // the bits of neighbours in neighbouring lanes.
+  uint32_t Bits16(uint64_t index) const {
+    const uint32_t word = Bits(index / 128 * 64 + index % 64);
+    return index / 64 % 2 == 0 ? word & 0xffff : word >> 16;
+  }
+
   // In [0, 1), 24 random bits.
   float Uniform(uint64_t index) const { return (Bits(index) >> 8) * 0x1p-24f; }
 

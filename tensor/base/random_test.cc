@@ -33,6 +33,26 @@ TEST(PhiloxTest, UniformHasTheRightMoments) {
   EXPECT_NEAR(squares / n, 1.0 / 3, 5 * std::sqrt(4.0 / 45 / n));
 }
 
+// Each half of each word is used once, and all their values come equally often.
+TEST(PhiloxTest, Bits16AreTheHalvesOfTheWords) {
+  const Philox random(7, 3);
+  std::multiset<uint32_t> halves, wanted;
+  for (uint64_t i = 0; i < 3 * 128; ++i) halves.insert(random.Bits16(i));
+  for (uint64_t i = 0; i < 3 * 64; ++i) {
+    wanted.insert(random.Bits(i) & 0xffff);
+    wanted.insert(random.Bits(i) >> 16);
+  }
+  EXPECT_EQ(halves, wanted);
+  EXPECT_EQ(random.Bits16(130), random.Bits(66) & 0xffff);
+  EXPECT_EQ(random.Bits16(194), random.Bits(66) >> 16);
+  const int n = 1 << 20;
+  std::array<int, 256> counts = {};
+  for (int i = 0; i < n; ++i) ++counts[random.Bits16(i) >> 8];
+  double chi_squared = 0;
+  for (int count : counts) chi_squared += std::pow(count - n / 256.0, 2) / (n / 256.0);
+  EXPECT_NEAR(chi_squared, 255, 5 * std::sqrt(2 * 255.0));
+}
+
 TEST(PhiloxTest, NormalHasTheRightMoments) {
   const Philox random(11);
   const int n = 100000;
