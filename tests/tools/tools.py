@@ -67,6 +67,15 @@ def read_safetensors(path):
     return tensors
 
 
+def read_integers(path, name):
+    """The values of an int64 tensor of a file."""
+    with open(path, "rb") as f:
+        data = f.read()
+    size = struct.unpack("<Q", data[:8])[0]
+    begin, end = json.loads(data[8:8 + size])[name]["data_offsets"]
+    return struct.unpack("<%dq" % ((end - begin) // 8), data[8 + size + begin:8 + size + end])
+
+
 def write_token_file(ids):
     """A safetensors file with input_ids [1, len(ids)]; returns its path."""
     header = json.dumps({"input_ids": {"dtype": "I64", "shape": [1, len(ids)],
