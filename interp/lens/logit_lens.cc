@@ -76,10 +76,10 @@ Tensor LensDifferences(const ResidualModel& model, const LabelledStreams& stream
       const Tensor at = streams.values[i].Row(row).Row(position[row]);
       const std::vector<double> logits =
           model.UnembedStream(at.Reshaped({1, 1, at.elements()}), Scope()).ToDoubles();
-      const double other =
-          targets.wrong.empty()
-              ? std::accumulate(logits.begin(), logits.end(), 0.0) / static_cast<double>(logits.size())
-              : logits[targets.wrong[row]];
+      const double other = targets.wrong.empty()
+                               ? std::accumulate(logits.begin(), logits.end(), 0.0) /
+                                     static_cast<double>(logits.size())
+                               : logits[targets.wrong[row]];
       to[i * batch + row] = static_cast<float>(logits[targets.answer[row]] - other);
     }
   }

@@ -77,8 +77,7 @@ TEST(LogitLensTest, DifferencesEndAtTheModels) {
     targets.answer = {3, 88};
     if (!against_mean) targets.wrong = {0, 5};
     const LogitDirections directions = *DirectionsOf(*model, found, targets);
-    const Tensor got =
-        LensDifferences(*model, found.accumulated, targets, directions.position);
+    const Tensor got = LensDifferences(*model, found.accumulated, targets, directions.position);
     ASSERT_EQ(got.shape(), Shape({3, 2}));
     for (int row : {0, 1}) {
       EXPECT_NEAR(got.data<float>()[4 + row], directions.difference[row], 1e-6);

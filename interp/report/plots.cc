@@ -107,6 +107,8 @@ json LinePlot(const std::vector<Series>& series, const AxesOptions& options,
                   Axis("bottom", "x", options.x_title, options.x_format, false)};
   spec["axes"][0]["tickCount"] = 5;
   spec["axes"][1]["tickCount"] = Signal("max(3, floor(width / 90))");
+  // Integers: no tick between two of them that would read as one of them.
+  if (options.x_format == "d") spec["axes"][1]["tickMinStep"] = 1;
   if (series.size() > 1) spec["legends"] = {Legend(series, scales, "stroke", "stroke")};
 
   json& marks = spec["marks"] = json::array();

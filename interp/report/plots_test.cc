@@ -54,6 +54,13 @@ TEST(PlotsTest, Lines) {
   EXPECT_DEATH(LinePlot({{"one", {1, 2}, {1}}}, options), "one");
 }
 
+TEST(PlotsTest, TicksOfIntegersAreIntegers) {
+  AxesOptions options;
+  EXPECT_FALSE(LinePlot({{"a", {0, 1}, {1, 2}}}, options)["axes"][1].contains("tickMinStep"));
+  options.x_format = "d";
+  EXPECT_EQ(LinePlot({{"a", {0, 1}, {1, 2}}}, options)["axes"][1]["tickMinStep"], 1);
+}
+
 TEST(PlotsTest, Bars) {
   BarOptions options;
   options.reference = 0.125;

@@ -91,6 +91,9 @@ void Report::AddTable(const Table& table) {
       if (row[i].shade >= 0) {
         absl::StrAppendFormat(&body_, " style=\"--shade:%.2f\"", std::min(1.0, row[i].shade));
       }
+      if (!row[i].note.empty()) {
+        absl::StrAppend(&body_, " title=\"", Html(row[i].note).str(), "\"");
+      }
       absl::StrAppend(&body_, ">", row[i].content.str(), "</", tag, ">");
     }
     absl::StrAppend(&body_, "</tr>\n");

@@ -34,6 +34,7 @@ struct TableCell {
   Html content;
   // In [0, 1]: the background's strength, for tables read as heat maps; negative: none.
   double shade = -1;
+  std::string note = {};  // plain text, shown when pointed at; lines end in '\n'
 };
 
 struct Table {

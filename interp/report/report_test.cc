@@ -27,7 +27,8 @@ Report HostileReport() {
   report.Section("Second");
   report.List({kHostile});
   report.Figures({{kHostile, kHostile, kHostile}});
-  report.AddTable({kHostile, {{kHostile, false}, {kHostile}}, {{{kHostile}, {kHostile, 0.5}}}});
+  report.AddTable(
+      {kHostile, {{kHostile, false}, {kHostile}}, {{{kHostile}, {kHostile, 0.5, kHostile}}}});
   report.Plot(LinePlot({{kHostile, {1, 2}, {1, 2}}}, {}), kHostile, kHostile);
   TokenView view;
   view.caption = kHostile;

@@ -147,10 +147,13 @@ class LayersTest(unittest.TestCase):
         for path, text in self.tree.code().items():
             if is_test(path) or path.startswith("tests/"):
                 continue
-            lines = lines_of_code(text)
-            package_lines[self.tree.package(path)] += lines
-            if lines > MAX_FILE:
-                wrong.append("%s has %d lines of at most %d" % (path, lines, MAX_FILE))
+            lines, package = lines_of_code(text), self.tree.package(path)
+            # A file of tools/ is a tool; they share a package for their labels alone.
+            most = MAX_TOOL if package == "tools" else MAX_FILE
+            if lines > most:
+                wrong.append("%s has %d lines of at most %d" % (path, lines, most))
+            if package != "tools":
+                package_lines[package] += lines
         for package, lines in package_lines.items():
             tool = package.startswith("tools/") and package != "tools/cli"
             most = MAX_TOOL if tool else MAX_PACKAGE

@@ -97,6 +97,7 @@ def main():
     parser.add_argument("--peer", default="true", choices=("true", "false"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--model", help="a folder made by an earlier run; made there if it is not")
+    parser.add_argument("--only", choices=tuple(PARTS), help="one of the two")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--run-peer", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -109,7 +110,7 @@ def main():
         if not (pathlib.Path(folder) / "config.json").exists():
             make_model(folder, args.tied)
         rows = []
-        for part in PARTS:
+        for part in [args.only] if args.only else PARTS:
             times = [ours(folder, part, args.threads) for _ in range(3)]
             seconds, peak, tensors = sorted(times, key=lambda t: t[0])[1]
             row = {"name": part, "threads": args.threads, "ours_seconds": seconds,

@@ -1,0 +1,71 @@
+"""The page of //tools:lens in a browser: figures are drawn, nothing is loaded, nothing fails, and it
+fits a phone. Skipped where no Chromium is installed."""
+
+import os
+import unittest
+
+from tests.browser import chromium
+from tests.harness import run_cases
+from tests.tools import tools
+
+_TEXT = "the cat sat on the mat, and the dog sat on the cat. " * 40
+
+
+@unittest.skipUnless(chromium.find(), "no Chromium on the PATH")
+class LensPageTest(unittest.TestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        folder = tools.folder_with_tokenizer(_TEXT, 300)
+        cls.path = os.path.join(folder, "report.html")
+        done = tools.run("lens", "--model=" + folder, "--out=" + cls.path,
+                         "--prompt=" + _TEXT[:90] + "<b>&amp;",
+                         "--tune_on=" + tools.write("text.txt", _TEXT), "--tune_steps=10",
+                         "--tune_context=32")
+        if done.code:
+            raise AssertionError(done.err)
+
+    def check(self, page):
+        self.assertEqual(page.errors, [])
+        self.assertEqual(len(page.requests), 1, page.requests)  # the page itself
+        width, window = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        self.assertLessEqual(width, window)
+
+    def test_is_drawn_light_and_dark_wide_and_narrow(self):
+        for width, dark in ((1280, False), (1280, True), (390, False), (390, True)):
+            with self.subTest(width=width, dark=dark):
+                with chromium.Page(width=width, dark=dark, mobile=width < 500) as page:
+                    page.open(self.path)
+                    marks = page.evaluate("""[...document.querySelectorAll('figure.plot')].map(
+                        figure => figure.querySelectorAll('.vega svg path').length)""")
+                    self.assertEqual(len(marks), 2)
+                    self.assertTrue(all(marks), marks)
+                    self.check(page)
+
+    def test_tables_are_readable(self):
+        with chromium.Page() as page:
+            page.open(self.path)
+            tables = page.evaluate("""[...document.querySelectorAll('figure.table')].map(figure =>
+                [...figure.querySelectorAll('tbody tr')].map(row => row.cells[0].textContent))""")
+            self.assertEqual(tables, [["final_post", "1_pre", "0_pre"]] * 2 + [["L0", "L1"]])
+            # Every cell of a lens says more when it is pointed at, and shade follows probability.
+            titles = page.evaluate("""[...document.querySelectorAll('figure.table')][0]
+                .querySelector('tbody td').title.split('\\n').length""")
+            self.assertEqual(titles, 5)
+            self.check(page)
+
+    def test_heads_and_tokens(self):
+        with chromium.Page() as page:
+            page.open(self.path)
+            readout = "document.querySelector('.readout').textContent"
+            before = page.evaluate(readout)
+            self.assertEqual(page.evaluate("document.querySelectorAll('.heads button').length"), 8)
+            page.evaluate("document.querySelectorAll('.heads button')[5].click()")
+            self.assertIn("L1H1", page.evaluate(readout))
+            self.assertNotEqual(page.evaluate(readout), before)
+            self.assertEqual(page.evaluate("document.querySelectorAll('.strip b').length"), 0)
+            self.check(page)
+
+
+if __name__ == "__main__":
+    run_cases.main()
