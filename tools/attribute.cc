@@ -28,9 +28,9 @@ namespace {
 using nlohmann::json;
 
 const std::vector<std::string> kNames = {
-    "decompose_resid",     "accumulated_resid", "accumulated_resid_ln", "stack_head_results",
-    "logit_attrs",         "logit_attrs_heads", "logit_attrs_neurons",  "logit_attrs_bias",
-    "logit_diff",          "logit_lens"};
+    "decompose_resid", "accumulated_resid", "accumulated_resid_ln", "stack_head_results",
+    "logit_attrs",     "logit_attrs_heads", "logit_attrs_neurons",  "logit_attrs_bias",
+    "logit_diff",      "logit_lens"};
 
 struct Flags {
   std::string tokens, out, input = "input_ids", mask;
@@ -59,8 +59,8 @@ absl::Status Run(const CommandLine& cli, const ModelFlags& model_flags, const Fl
   for (const std::string& pattern : flags.names) {
     if (std::none_of(kNames.begin(), kNames.end(),
                      [&](const std::string& name) { return GlobMatches(pattern, name); })) {
-      return UsageError(absl::StrCat("--names: no tensor matches '", pattern, "'",
-                                     DidYouMean(pattern, kNames)));
+      return UsageError(
+          absl::StrCat("--names: no tensor matches '", pattern, "'", DidYouMean(pattern, kNames)));
     }
   }
   auto wanted = [&](const std::string& name) {
