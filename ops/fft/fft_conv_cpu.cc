@@ -9,6 +9,13 @@
 // The first stage reads the sequence, the last one writes it, and the middle one multiplies while
 // elements are in registers: a row goes through memory as often as there are stages, less one, each
 // way.
+//
+// Measured against PyTorch's rfft, product and irfft of padded sequences, [8, length, 256] f32 on
+// two threads of a Zen 4, in one run (tests/peers): 1024 positions 2.2 ms against 7.7, there and
+// back 5.3 against 50; 4096: 7.8 against 135, 22 against 391; 16384: 46 against 647, 117 against
+// 1610. Not tried, for each could save little: keeping a kernel's transform for the backward pass
+// (there 2 of 26 transforms of 8 rows are kernels'), keeping those of u (as many bytes again as u
+// has, twice).
 
 #include "ops/fft/fft_conv_kernels.h"
 

@@ -92,7 +92,7 @@ RESIDUAL_OP_TEST(FftConvTaps, ConvCase()
                                   .Row(Row({1, 20, 2}, 1, {}))
                                   .Row(Row({2, 4, 2}, 0, {})));
 
-// A row and a channel of numbers between -1 and 1.
+// Standard normal numbers; as many taps as positions.
 FftConvInputs Inputs(int64_t batch, int64_t length, int64_t channels, DType dtype = kF32) {
   FftConvInputs in;
   in.u = RandomNormal({batch, length, channels}, 1, dtype);

@@ -3,10 +3,10 @@
 //   X_k = sum_j x_j e^(-2 pi i j k / n),  k = 0..n/2      (the other half: X_(n-k) = conj(X_k))
 //
 // Plain functions on memory, for ops that need one on the way. T: float or double; all that is
-// computed, but for roots of unity, is in T. Lengths of twos, threes and fives are fastest; another
-// prime factor costs about five times as much, however large. The rows are spread over threads
-// (16 or so go together, so a single row is no faster than they); each by itself has the same bits,
-// whatever the others are and however many there are.
+// computed, but for roots of unity, is in T. Lengths of twos, threes and fives are fastest; where
+// there is another prime factor, however large, three transforms of twice the length stand for one.
+// The rows are spread over threads (16 or so go together, so a single row is no faster than they);
+// each by itself has the same bits, whatever the others are and however many there are.
 
 #ifndef RESIDUAL_OPS_FFT_REAL_FFT_H_
 #define RESIDUAL_OPS_FFT_REAL_FFT_H_
