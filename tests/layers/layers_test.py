@@ -23,6 +23,7 @@ OPS_IN_HEADERS = {
     ("ops/matmul", "ops/elementwise"),  # the activation of the epilogue
     ("ops/gemm", "ops/elementwise"),
     ("ops/gemm", "ops/gemm/kernels"),  # its own, in a private header
+    ("ops/ssm_recurrence", "ops/ssm_kernel"),  # the same systems, in another form
 }
 
 _INCLUDE = re.compile(r'^\s*#\s*include "([^"]+)"', re.MULTILINE)
