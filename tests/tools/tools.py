@@ -53,15 +53,16 @@ def write(name, text):
 
 
 def read_safetensors(path):
-    """{name: (shape, values)} of the float32 tensors of a file."""
+    """{name: (shape, values)} of the float32 and float64 tensors of a file."""
     with open(path, "rb") as f:
         data = f.read()
     size = struct.unpack("<Q", data[:8])[0]
     tensors = {}
     for name, info in json.loads(data[8:8 + size]).items():
-        if name != "__metadata__" and info["dtype"] == "F32":
+        if name != "__metadata__" and info["dtype"] in ("F32", "F64"):
             begin, end = info["data_offsets"]
-            values = struct.unpack("<%df" % ((end - begin) // 4),
+            code, width = ("f", 4) if info["dtype"] == "F32" else ("d", 8)
+            values = struct.unpack("<%d%s" % ((end - begin) // width, code),
                                    data[8 + size + begin:8 + size + end])
             tensors[name] = (info["shape"], values)
     return tensors
@@ -74,6 +75,19 @@ def read_integers(path, name):
     size = struct.unpack("<Q", data[:8])[0]
     begin, end = json.loads(data[8:8 + size])[name]["data_offsets"]
     return struct.unpack("<%dq" % ((end - begin) // 8), data[8 + size + begin:8 + size + end])
+
+
+def write_safetensors(tensors):
+    """A file of float64 tensors {name: (shape, values)}; returns its path."""
+    header, data = {}, b""
+    for name, (shape, values) in tensors.items():
+        bytes_ = struct.pack("<%dd" % len(values), *values)
+        header[name] = {"dtype": "F64", "shape": shape,
+                        "data_offsets": [len(data), len(data) + len(bytes_)]}
+        data += bytes_
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return write("tensors.safetensors", struct.pack("<Q", len(text)) + text + data)
 
 
 def write_token_file(ids):
