@@ -15,6 +15,7 @@
 #include "ops/norm/norm.h"
 #include "ops/optimizer/optimizer.h"
 #include "ops/softmax/softmax.h"
+#include "ops/ssm_kernel/ssm_kernel.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/parallel.h"
 
@@ -37,6 +38,19 @@ Op FunctionNamed(const std::string& name, const Json& options) {
     const double p = options.value("p", 0.1);
     return [p, step = uint64_t{0}](const TensorList& x) mutable {
       return Dropout(x[0], p, 1, ++step);
+    };
+  }
+  if (name == "s4d_kernel") {
+    const int64_t length = options.value("length", 1024);
+    return
+        [length](const TensorList& x) { return DiagonalSsmKernel(x[0], x[1], x[2], x[3], length); };
+  }
+  if (name == "s4_kernel") {
+    const int64_t length = options.value("length", 1024);
+    DplrKernelOptions dplr;
+    dplr.truncated_c = true;
+    return [length, dplr](const TensorList& x) {
+      return DplrSsmKernel(x[0], x[1], x[2], x[3], x[4], x[5], length, dplr);
     };
   }
   if (name == "attention") {
