@@ -4,13 +4,13 @@
 #include <cmath>
 
 #include "models/mamba/recurrent_state.h"
-#include "models/mamba/ssd.h"
 #include "models/nn/precision.h"
 #include "ops/conv/causal_conv.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/layout/layout.h"
 #include "ops/norm/norm.h"
 #include "ops/reduce/reduce.h"
+#include "ops/ssd/ssd.h"
 #include "tensor/base/random.h"
 
 namespace residual {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "ops/scan/restarts.h"
+#include "ops/scan/scan_inputs.h"
 #include "ops/scan/selective_scan_f64.h"
 #include "ops/scan/selective_scan_kernels.h"
 #include "tensor/autograd/tape.h"
@@ -13,6 +13,7 @@
 namespace residual {
 namespace {
 
+using scan_internal::CheckInputs;
 using scan_internal::kChunk;
 using scan_internal::Restarts;
 using scan_internal::ScanArgs;
@@ -27,41 +28,6 @@ constexpr int64_t kTasks = 8, kMostChannels = 128, kLeastChannels = 16;
 
 const float* DataOrNull(const Tensor& x) { return x.defined() ? x.data<float>() : nullptr; }
 
-void Check(const SelectiveScanInputs& in) {
-  const Tensor &u = in.u, &A = in.A;
-  RESIDUAL_CHECK_OP(kName, u.rank() == 3 && IsFloat(u.dtype()) && u.dtype() != kF16, u);
-  RESIDUAL_CHECK_OP(kName, A.rank() == 2 && A.dim(0) == u.dim(2), A, u);
-  const DType exact = u.dtype() == kF64 ? kF64 : kF32;
-  RESIDUAL_CHECK_OP(kName, in.delta.shape() == u.shape() && in.delta.dtype() == exact, in.delta, u);
-  RESIDUAL_CHECK_OP(kName, A.dtype() == exact, A, u);
-  for (const Tensor* x : {&in.B, &in.C}) {
-    const bool constant = x->rank() == 2 && x->shape() == A.shape();
-    const bool varying = (x->rank() == 3 || x->rank() == 4) && x->dim(0) == u.dim(0) &&
-                         x->dim(1) == u.dim(1) && x->dim(-1) == A.dim(1);
-    RESIDUAL_CHECK_OP(kName, constant || varying, *x, A, u);
-    RESIDUAL_CHECK_OP(kName, x->rank() != 4 || (x->dim(2) > 0 && u.dim(2) % x->dim(2) == 0), *x, u);
-    RESIDUAL_CHECK_OP(kName, x->dtype() == u.dtype() || x->dtype() == exact, *x, u);
-  }
-  RESIDUAL_CHECK_OP(kName, in.B.rank() != 4 || in.C.rank() != 4 || in.B.dim(2) == in.C.dim(2), in.B,
-                    in.C);
-  RESIDUAL_CHECK_OP(
-      kName, !in.z.defined() || (in.z.shape() == u.shape() && in.z.dtype() == u.dtype()), in.z, u);
-  for (const Tensor* x : {&in.D, &in.delta_bias}) {
-    RESIDUAL_CHECK_OP(
-        kName, !x->defined() || (x->rank() == 1 && x->dim(0) == u.dim(2) && x->dtype() == exact),
-        *x, u);
-  }
-  const Tensor& h = in.initial_state;
-  RESIDUAL_CHECK_OP(
-      kName,
-      !h.defined() || (h.shape() == Shape({u.dim(0), u.dim(2), A.dim(1)}) && h.dtype() == exact), h,
-      u, A);
-  RESIDUAL_CHECK_OP(kName,
-                    !in.segments.defined() || (in.segments.dtype() == kI64 &&
-                                               in.segments.shape() == Shape({u.dim(0), u.dim(1)})),
-                    in.segments, u);
-}
-
 Tensor Wide(const Tensor& x) { return x.dtype() == kBF16 ? ConvertTo(x, kF32) : x; }
 
 // What the kernels read, and how channels are cut into tasks: by groups, and by sizes that depend
@@ -70,24 +36,11 @@ class Scan {
  public:
   Scan(const SelectiveScanInputs& in, const std::vector<unsigned char>& restart)
       : in_(in), restart_(restart), B_(Wide(in.B)), C_(Wide(in.C)) {
-    args_.batch = in.u.dim(0);
-    args_.length = in.u.dim(1);
-    args_.dim = in.u.dim(2);
-    args_.state = in.A.dim(1);
-    args_.groups = B_.rank() == 4 ? B_.dim(2) : C_.rank() == 4 ? C_.dim(2) : 1;
+    args_ = scan_internal::ArgsOf(in, B_, C_, restart);
     args_.u = in.u.raw_data();
-    args_.delta = in.delta.data<float>();
-    args_.A = in.A.data<float>();
-    args_.B = B_.data<float>();
-    args_.C = C_.data<float>();
     args_.D = DataOrNull(in.D);
     args_.z = in.z.defined() ? in.z.raw_data() : nullptr;
-    args_.delta_bias = DataOrNull(in.delta_bias);
     args_.initial_state = DataOrNull(in.initial_state);
-    args_.restart = restart.empty() ? nullptr : restart.data();
-    args_.constant_B = B_.rank() == 2;
-    args_.constant_C = C_.rank() == 2;
-    args_.softplus = in.softplus;
     const int64_t of_group = args_.dim / args_.groups;
     const int64_t wanted = of_group * args_.batch * args_.groups / kTasks / 16 * 16;
     channels_ = std::min(std::max(wanted, kLeastChannels), kMostChannels);
@@ -209,7 +162,7 @@ class Scan {
 }  // namespace
 
 SelectiveScanResult SelectiveScan(const SelectiveScanInputs& in) {
-  Check(in);
+  CheckInputs(kName, in);
   const int64_t batch = in.u.dim(0), length = in.u.dim(1), dim = in.u.dim(2), state = in.A.dim(1);
   const std::vector<unsigned char> restart = Restarts(in.segments);
   SelectiveScanResult out{Tensor::Uninitialized(in.u.shape(), in.u.dtype()),

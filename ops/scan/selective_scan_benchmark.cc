@@ -1,6 +1,7 @@
 #include "benchmark/benchmark.h"
 #include "ops/scan/selective_scan.h"
 #include "tensor/autograd/tape.h"
+#include "tensor/testing/bytes_moved.h"
 
 namespace residual {
 namespace {
@@ -55,15 +56,24 @@ void BM_SelectiveScanBothWays(benchmark::State& state) {
   Report(state);
 }
 
+// From a state, which is read and written, as A is read.
+void BM_SelectiveScanStep(benchmark::State& state) {
+  SelectiveScanInputs in = Inputs(state);
+  in.initial_state = Spread({state.range(0), state.range(2), state.range(3)}, -1, 1);
+  for (auto _ : state) benchmark::DoNotOptimize(SelectiveScan(in).y.raw_data());
+  ReportBytes(state, 3.0 * static_cast<double>(in.initial_state.bytes()));
+}
+
 constexpr int kFloat = static_cast<int>(kF32), kBFloat = static_cast<int>(kBF16);
 
 void Shapes(benchmark::internal::Benchmark* b) {
   b->Args({1, 512, 1536, 16, kFloat})->Args({1, 2048, 1536, 16, kFloat});
   b->Args({1, 2048, 1536, 16, kBFloat})->Args({8, 256, 128, 16, kFloat});
-  b->Args({1, 1, 1536, 16, kFloat})->UseRealTime();
+  b->UseRealTime();
 }
 BENCHMARK(BM_SelectiveScan)->Apply(Shapes)->Args({1, 8192, 1536, 16, kFloat});
 BENCHMARK(BM_SelectiveScanBothWays)->Apply(Shapes);
+BENCHMARK(BM_SelectiveScanStep)->Args({1, 1, 1536, 16, kFloat})->UseRealTime();
 
 }  // namespace
 }  // namespace residual

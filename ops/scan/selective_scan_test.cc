@@ -201,11 +201,11 @@ TEST_P(SelectiveScanTest, AnyCutHasTheBitsOfTheWhole) {
   }
 }
 
-TEST_P(SelectiveScanTest, StepsHaveTheBitsOfTheWhole) {
-  const SelectiveScanInputs in = Inputs(1, 12, 33, 5, kBF16);
+void ExpectStepsHaveTheBits(const SelectiveScanInputs& in) {
+  const int64_t length = in.u.dim(1);
   const SelectiveScanResult whole = SelectiveScan(in);
   Tensor state;
-  for (int64_t t = 0; t < 12; ++t) {
+  for (int64_t t = 0; t < length; ++t) {
     SelectiveScanInputs step = Part(in, t, t + 1);
     step.initial_state = state;
     const SelectiveScanResult result = SelectiveScan(step);
@@ -213,6 +213,20 @@ TEST_P(SelectiveScanTest, StepsHaveTheBitsOfTheWhole) {
     state = result.last_state;
   }
   ExpectIdentical(state, whole.last_state, "last state");
+}
+
+TEST_P(SelectiveScanTest, StepsHaveTheBitsOfTheWhole) {
+  ExpectStepsHaveTheBits(Inputs(1, 12, 33, 5, kBF16));
+}
+
+// States of whole vectors have a kernel of their own.
+TEST_P(SelectiveScanTest, StepsOfWholeVectorsHaveTheBitsOfTheWhole) {
+  for (const int64_t state : {4, 16, 32}) {
+    ExpectStepsHaveTheBits(Inputs(1, 5, 37, state));
+    SelectiveScanInputs in = Inputs(1, 5, 150, state, kBF16);
+    in.softplus = false;  // factors above 1, where delta is negative
+    ExpectStepsHaveTheBits(in);
+  }
 }
 
 TEST_P(SelectiveScanTest, PackedSequencesAreTheSequences) {

@@ -1,5 +1,5 @@
 #include "benchmark/benchmark.h"
-#include "ops/scan/ssd.h"
+#include "ops/ssd/ssd.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/testing/bytes_moved.h"
 #include "tensor/testing/limits.h"

@@ -1,4 +1,4 @@
-#include "ops/scan/ssd.h"
+#include "ops/ssd/ssd.h"
 
 #include <algorithm>
 #include <cmath>

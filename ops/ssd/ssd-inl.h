@@ -4,11 +4,11 @@
 // s wrote, s <= t. Matrices are row-major. The state of a head lies transposed, [state, head_dim],
 // while chunks go by: so it is the lower part of a factor whose upper part is delta x.
 
-#if defined(RESIDUAL_OPS_SCAN_SSD_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef RESIDUAL_OPS_SCAN_SSD_INL_H_
-#undef RESIDUAL_OPS_SCAN_SSD_INL_H_
+#if defined(RESIDUAL_OPS_SSD_SSD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef RESIDUAL_OPS_SSD_SSD_INL_H_
+#undef RESIDUAL_OPS_SSD_SSD_INL_H_
 #else
-#define RESIDUAL_OPS_SCAN_SSD_INL_H_
+#define RESIDUAL_OPS_SSD_SSD_INL_H_
 #endif
 
 #include <algorithm>
@@ -18,11 +18,11 @@
 
 #include "hwy/aligned_allocator.h"
 #include "hwy/highway.h"
-#include "ops/gemm/gemm.h"
-#include "ops/scan/ssd_kernels.h"
 #include "ops/simd/convert-inl.h"
 #include "ops/simd/vec_math-inl.h"
+#include "ops/ssd/ssd_kernels.h"
 #include "tensor/core/dtype.h"
+#include "tensor/core/tensor.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace residual {
@@ -72,13 +72,6 @@ HWY_INLINE void Write(hn::Vec<D> v, D d, T* to) {
   } else {
     StoreRounded(v, d, to);
   }
-}
-
-template <class S>
-void Multiply(const S* a, bool transpose_a, const S* b, bool transpose_b, S* c, int64_t M,
-              int64_t N, int64_t K) {
-  Gemm({DTypeOf<S>(), a, b, nullptr, c, nullptr, M, N, K, transpose_a, transpose_b,
-        Activation::kNone});
 }
 
 // to[r] = factor[r] from[r]
@@ -281,4 +274,4 @@ class Parts {
 }  // namespace residual
 HWY_AFTER_NAMESPACE();
 
-#endif  // RESIDUAL_OPS_SCAN_SSD_INL_H_
+#endif  // RESIDUAL_OPS_SSD_SSD_INL_H_

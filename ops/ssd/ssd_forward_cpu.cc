@@ -1,11 +1,11 @@
-#include "ops/scan/ssd_kernels.h"
+#include "ops/ssd/ssd_kernels.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "ops/scan/ssd_forward_cpu.cc"
+#define HWY_TARGET_INCLUDE "ops/ssd/ssd_forward_cpu.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h:
 #include "hwy/highway.h"
-#include "ops/scan/ssd-inl.h"
+#include "ops/ssd/ssd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace residual {

@@ -1,4 +1,4 @@
-#include "ops/scan/ssd.h"
+#include "ops/ssd/ssd.h"
 
 #include <algorithm>
 #include <type_traits>
@@ -7,18 +7,31 @@
 #include "ops/elementwise/elementwise.h"
 #include "ops/gemm/gemm.h"
 #include "ops/layout/layout.h"
-#include "ops/scan/restarts.h"
-#include "ops/scan/ssd_kernels.h"
+#include "ops/scan/scan_inputs.h"
+#include "ops/ssd/ssd_kernels.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/parallel.h"
 #include "tensor/core/op_check.h"
 
 namespace residual {
+namespace ssd_internal {
+
+void Multiply(const float* a, bool transpose_a, const float* b, bool transpose_b, float* c,
+              int64_t M, int64_t N, int64_t K) {
+  Gemm({kF32, a, b, nullptr, c, nullptr, M, N, K, transpose_a, transpose_b, Activation::kNone});
+}
+void Multiply(const double* a, bool transpose_a, const double* b, bool transpose_b, double* c,
+              int64_t M, int64_t N, int64_t K) {
+  Gemm({kF64, a, b, nullptr, c, nullptr, M, N, K, transpose_a, transpose_b, Activation::kNone});
+}
+
+}  // namespace ssd_internal
 namespace {
 
 using ssd_internal::kChunk;
 using ssd_internal::kMostSteps;
 using ssd_internal::kPadding;
+using ssd_internal::Multiply;
 using ssd_internal::SsdArgs;
 using ssd_internal::SsdGradients;
 using ssd_internal::SsdOutputs;
@@ -203,12 +216,6 @@ class Dual {
         f(i / args_.chunks(), chunk, first, std::min(kChunk, args_.length - first));
       }
     });
-  }
-
-  static void Multiply(const S* a, bool transpose_a, const S* b, bool transpose_b, S* c, int64_t M,
-                       int64_t N, int64_t K) {
-    Gemm({DTypeOf<S>(), a, b, nullptr, c, nullptr, M, N, K, transpose_a, transpose_b,
-          Activation::kNone});
   }
 
   // C B^T of each chunk, or B C^T: once for all heads of a group.

@@ -13,8 +13,8 @@
 // results of the whole but for rounding. A NaN or an infinity in x, B or C may also reach up to
 // kChunk earlier positions of its head (for B and C: of its group): 0 times it is NaN.
 
-#ifndef RESIDUAL_OPS_SCAN_SSD_H_
-#define RESIDUAL_OPS_SCAN_SSD_H_
+#ifndef RESIDUAL_OPS_SSD_SSD_H_
+#define RESIDUAL_OPS_SSD_SSD_H_
 
 #include <limits>
 
@@ -53,4 +53,4 @@ SsdResult Ssd(const SsdInputs& inputs);
 
 }  // namespace residual
 
-#endif  // RESIDUAL_OPS_SCAN_SSD_H_
+#endif  // RESIDUAL_OPS_SSD_SSD_H_

@@ -1,7 +1,7 @@
 // What the kernels of SSD are given. Private to the folder.
 
-#ifndef RESIDUAL_OPS_SCAN_SSD_KERNELS_H_
-#define RESIDUAL_OPS_SCAN_SSD_KERNELS_H_
+#ifndef RESIDUAL_OPS_SSD_SSD_KERNELS_H_
+#define RESIDUAL_OPS_SSD_SSD_KERNELS_H_
 
 #include <cstdint>
 
@@ -58,6 +58,12 @@ struct SsdGradients {
   S* dC;       // [length, state]
 };
 
+// c [M, N] = op(a) op(b), of ops/gemm.
+void Multiply(const float* a, bool transpose_a, const float* b, bool transpose_b, float* c,
+              int64_t M, int64_t N, int64_t K);
+void Multiply(const double* a, bool transpose_a, const double* b, bool transpose_b, double* c,
+              int64_t M, int64_t N, int64_t K);
+
 // Heads [begin, end) of a row of the batch, all of one group. Steps: for up to kMostSteps
 // positions.
 void ForwardF32(const SsdArgs<float>& args, const SsdOutputs<float>& out, int64_t row,
@@ -82,4 +88,4 @@ void BackwardF64(const SsdArgs<double>& args, const SsdGradients<double>& g, int
 }  // namespace ssd_internal
 }  // namespace residual
 
-#endif  // RESIDUAL_OPS_SCAN_SSD_KERNELS_H_
+#endif  // RESIDUAL_OPS_SSD_SSD_KERNELS_H_
