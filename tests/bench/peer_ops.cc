@@ -1,5 +1,7 @@
 #include "tests/bench/peer_ops.h"
 
+#include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -14,7 +16,9 @@
 #include "ops/matmul/matmul.h"
 #include "ops/norm/norm.h"
 #include "ops/optimizer/optimizer.h"
+#include "ops/scan/selective_scan.h"
 #include "ops/softmax/softmax.h"
+#include "ops/ssd/ssd.h"
 #include "ops/ssm_kernel/ssm_kernel.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/parallel.h"
@@ -67,6 +71,31 @@ Op FunctionNamed(const std::string& name, const Json& options) {
       {"rms_norm", [](const TensorList& x) { return RmsNorm(x[0], x[1], kEps); }},
       {"add_layer_norm",
        [](const TensorList& x) { return AddLayerNorm(x[0], x[1], x[2], x[3], kEps).normalized; }},
+      {"selective_scan",
+       [](const TensorList& x) {
+         SelectiveScanInputs in;
+         in.u = x[0];
+         in.delta = x[1];
+         in.A = x[2];
+         in.B = x[3];
+         in.C = x[4];
+         in.D = x[5];
+         in.z = x[6];
+         in.softplus = true;
+         return SelectiveScan(in).y;
+       }},
+      {"ssd",
+       [](const TensorList& x) {
+         SsdInputs in;
+         in.x = x[0];
+         in.dt = x[1];
+         in.A = x[2];
+         in.B = x[3];
+         in.C = x[4];
+         in.D = x[5];
+         in.softplus = true;
+         return Ssd(in).y;
+       }},
       {"cross_entropy", [](const TensorList& x) { return CrossEntropy(x[0], x[1]); }},
       {"embedding", [](const TensorList& x) { return Embedding(x[0], x[1]); }},
   };
@@ -160,6 +189,21 @@ Workload MakeWorkload(const std::string& op, const Json& options, const TensorLi
     results.push_back(function(inputs));  // a list in braces would be copied
     return results;
   };
+}
+
+double PeakExponentials() {
+  constexpr int kNumbers = 4096, kTimes = 500;
+  double best = 0;
+  for (int run = 0; run < 5; ++run) {
+    const auto start = std::chrono::steady_clock::now();
+    ParallelFor(NumThreads(), 1, [](int64_t, int64_t) {
+      const Tensor x = Tensor::Full({kNumbers}, -1.5);
+      for (int i = 0; i < kTimes; ++i) Exp(x);
+    });
+    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
+    best = std::max(best, static_cast<double>(NumThreads()) * kNumbers * kTimes / time.count());
+  }
+  return best;
 }
 
 }  // namespace residual

@@ -20,6 +20,10 @@ using Workload = std::function<TensorList()>;
 Workload MakeWorkload(const std::string& op, const nlohmann::json& options,
                       const TensorList& inputs);
 
+// f32 exponentials per second of the vector kernel, on NumThreads() threads, in caches: what bounds
+// the selective scan.
+double PeakExponentials();
+
 }  // namespace residual
 
 #endif  // RESIDUAL_TESTS_BENCH_PEER_OPS_H_

@@ -17,7 +17,8 @@
 //   {"do": "move", "limit": "copy", "bytes": 1e8, "threads": 2, "seconds": 0.1}
 //       -> {"times": [of moving so many bytes, by nothing but reads ("read") or a copy]}
 //   {"do": "losses"}                    -> {"losses": [of the training steps so far]}
-//   {"do": "limits", "threads": 2}      -> {"f32", "bf16" (FLOP/s), "read", "copy" (bytes/s)}
+//   {"do": "limits", "threads": 2}      -> {"f32", "bf16" (FLOP/s), "exp" (exponentials/s), "read",
+//   "copy" (bytes/s)}
 //
 // An answer to a request that cannot be served is {"error": ".."}.
 
@@ -144,6 +145,7 @@ class Server {
     SetNumThreads(request.value("threads", 1));
     return {{"f32", PeakFlops(kF32)},
             {"bf16", PeakFlops(kBF16)},
+            {"exp", PeakExponentials()},
             {"read", PeakReadBytes()},
             {"copy", PeakCopyBytes()}};
   }

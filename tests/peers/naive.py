@@ -100,3 +100,26 @@ def causal_attention(q, k, v):
     scores = product(q, k.t()) / q.shape[-1] ** 0.5
     hidden = torch.ones(scores.shape, dtype=torch.bool).triu(1)
     return product(softmax(scores.masked_fill(hidden, float("-inf"))), v)
+
+
+def selective_scan(x):
+    u, delta, A, B, C, D, z = x
+    delta = torch.log(1 + torch.exp(delta))
+    h, ys = torch.zeros(u.shape[0], *A.shape), []
+    for t in range(u.shape[1]):
+        step = delta[:, t, :, None]
+        h = torch.exp(step * A) * h + step * B[:, t, None] * u[:, t, :, None]
+        ys.append(_Sum.apply(h * C[:, t, None])[..., 0])
+    return (torch.stack(ys, 1) + D * u) * silu(z)
+
+
+def ssd(x):
+    """A step after the other."""
+    u, dt, A, B, C, D = x
+    delta = torch.log(1 + torch.exp(dt))
+    h, ys = torch.zeros(u.shape[0], *u.shape[2:], B.shape[-1]), []
+    for t in range(u.shape[1]):
+        step = delta[:, t, :, None, None]
+        h = torch.exp(step * A[:, None, None]) * h + step * u[:, t, ..., None] * B[:, t, :, None]
+        ys.append(_Sum.apply(h * C[:, t, :, None])[..., 0])
+    return torch.stack(ys, 1) + D[:, None] * u

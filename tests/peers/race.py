@@ -54,7 +54,7 @@ class Work:
     """What a row does at least, for its share of what the machine can do."""
 
     amount: float  # operations or bytes
-    limit: str  # f32, bf16 (operations per second), read, copy (bytes per second)
+    limit: str  # f32, bf16, exp (operations per second), read, copy (bytes per second)
 
     def moves(self):
         return self.limit in ("read", "copy")
