@@ -75,18 +75,18 @@ class AttentionMixer : public Mixer {
  public:
   // What the queries, keys and values are each made of, positions added where they are (an edit of
   // one leaves the others).
-  static constexpr HookPoint kQIn{"q.hook_in", "[batch, pos, d_model]"};
+  static constexpr HookPoint kQIn{"q.hook_in", "[batch, pos, d_model]", true};
   static constexpr HookPoint kKIn{"k.hook_in", "[batch, pos, d_model]"};
   static constexpr HookPoint kVIn{"v.hook_in", "[batch, pos, d_model]"};
-  static constexpr HookPoint kQ{"hook_q", "[batch, pos, n_heads, d_head]"};
+  static constexpr HookPoint kQ{"hook_q", "[batch, pos, n_heads, d_head]", true};
   static constexpr HookPoint kK{"hook_k", "[batch, pos, n_kv_heads, d_head]"};
   static constexpr HookPoint kV{"hook_v", "[batch, pos, n_kv_heads, d_head]"};
-  static constexpr HookPoint kRotQ{"hook_rot_q", "[batch, pos, n_heads, d_head]"};
+  static constexpr HookPoint kRotQ{"hook_rot_q", "[batch, pos, n_heads, d_head]", true};
   static constexpr HookPoint kRotK{"hook_rot_k", "[batch, pos, n_kv_heads, d_head]"};
-  static constexpr HookPoint kScores{"hook_attn_scores", "[batch, n_heads, query, key]"};
-  static constexpr HookPoint kPattern{"hook_pattern", "[batch, n_heads, query, key]"};
-  static constexpr HookPoint kZ{"hook_z", "[batch, pos, n_heads, d_head]"};
-  static constexpr HookPoint kResult{"hook_result", "[batch, pos, n_heads, d_model]"};
+  static constexpr HookPoint kScores{"hook_attn_scores", "[batch, n_heads, query, key]", true};
+  static constexpr HookPoint kPattern{"hook_pattern", "[batch, n_heads, query, key]", true};
+  static constexpr HookPoint kZ{"hook_z", "[batch, pos, n_heads, d_head]", true};
+  static constexpr HookPoint kResult{"hook_result", "[batch, pos, n_heads, d_model]", true};
 
   explicit AttentionMixer(const AttentionConfig& config);
 
@@ -96,6 +96,8 @@ class AttentionMixer : public Mixer {
   std::unique_ptr<MixerState> NewState(int64_t batch) const override {
     return std::make_unique<KvState>(batch, config_.n_kv_heads, config_.d_head);
   }
+
+  bool causal() const override { return config_.causal; }
 
   const AttentionConfig& config() const { return config_; }
   // In memory all heads of a projection lie in one matrix: W_Q, W_K, W_V are

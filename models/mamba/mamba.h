@@ -35,16 +35,16 @@ class MambaMixer : public Mixer {
   // After softplus.
   static constexpr HookPoint kDelta{"hook_delta", "[batch, pos, d_inner]"};
   static constexpr HookPoint kB{"hook_B", "[batch, pos, d_state]"};
-  static constexpr HookPoint kC{"hook_C", "[batch, pos, d_state]"};
+  static constexpr HookPoint kC{"hook_C", "[batch, pos, d_state]", true};
   // What a position adds to the state; an edit goes on to later positions.
   static constexpr HookPoint kWrite{"hook_write", "[batch, pos, d_inner, d_state]"};
   // The state after a position; an edit changes what is read there, y, and nothing later.
-  static constexpr HookPoint kState{"hook_state", "[batch, pos, d_inner, d_state]"};
+  static constexpr HookPoint kState{"hook_state", "[batch, pos, d_inner, d_state]", true};
   // C h + D x, before the gate.
-  static constexpr HookPoint kY{"hook_y", "[batch, pos, d_inner]"};
+  static constexpr HookPoint kY{"hook_y", "[batch, pos, d_inner]", true};
   // z, before SiLU.
-  static constexpr HookPoint kGate{"hook_gate", "[batch, pos, d_inner]"};
-  static constexpr HookPoint kOut{"hook_out", "[batch, pos, d_model]"};
+  static constexpr HookPoint kGate{"hook_gate", "[batch, pos, d_inner]", true};
+  static constexpr HookPoint kOut{"hook_out", "[batch, pos, d_model]", true};
 
   explicit MambaMixer(const MambaConfig& config);
 

@@ -40,16 +40,16 @@ class Mamba2Mixer : public Mixer {
   // After softplus and limits.
   static constexpr HookPoint kDelta{"hook_delta", "[batch, pos, n_heads]"};
   static constexpr HookPoint kB{"hook_B", "[batch, pos, n_groups, d_state]"};
-  static constexpr HookPoint kC{"hook_C", "[batch, pos, n_groups, d_state]"};
+  static constexpr HookPoint kC{"hook_C", "[batch, pos, n_groups, d_state]", true};
   // What a position adds to the state; an edit goes on to later positions.
   static constexpr HookPoint kWrite{"hook_write", "[batch, pos, n_heads, d_head, d_state]"};
   // The state after a position; an edit changes what is read there, y, and nothing later.
-  static constexpr HookPoint kState{"hook_state", "[batch, pos, n_heads, d_head, d_state]"};
+  static constexpr HookPoint kState{"hook_state", "[batch, pos, n_heads, d_head, d_state]", true};
   // C h + D x, before gate and norm.
-  static constexpr HookPoint kY{"hook_y", "[batch, pos, n_heads, d_head]"};
+  static constexpr HookPoint kY{"hook_y", "[batch, pos, n_heads, d_head]", true};
   // z, before SiLU.
-  static constexpr HookPoint kGate{"hook_gate", "[batch, pos, d_inner]"};
-  static constexpr HookPoint kOut{"hook_out", "[batch, pos, d_model]"};
+  static constexpr HookPoint kGate{"hook_gate", "[batch, pos, d_inner]", true};
+  static constexpr HookPoint kOut{"hook_out", "[batch, pos, d_model]", true};
 
   explicit Mamba2Mixer(const Mamba2Config& config);
 

@@ -33,12 +33,16 @@ namespace residual {
 struct HookPoint {
   const char* name;
   const char* dims;
+  // What it holds for a position ("pos", or "query") goes into the module's output at that position
+  // and into nothing else: queries are local, keys are not.
+  bool local = false;
 };
 
 // A point of a whole model.
 struct DeclaredHook {
   std::string name;  // "blocks.0.attn.hook_q"
   std::string dims;
+  bool local = false;  // within the module that declares it
 };
 
 // `pattern` may hold `*` (any characters, also dots) and `?` (one character).

@@ -28,8 +28,8 @@ class HookLister : public Visitor {
   std::vector<DeclaredHook> hooks;
 
  private:
-  void VisitHook(const std::string& name, const char* dims) override {
-    hooks.push_back({name, dims});
+  void VisitHook(const std::string& name, const HookPoint& point) override {
+    hooks.push_back({name, point.dims, point.local});
   }
 };
 

@@ -81,7 +81,7 @@ class Visitor {
     VisitWeight(prefix_ + name, weight, shape, init, options);
   }
   void Hooks(std::initializer_list<HookPoint> points) {
-    for (const HookPoint& point : points) VisitHook(prefix_ + point.name, point.dims);
+    for (const HookPoint& point : points) VisitHook(prefix_ + point.name, point);
   }
   void Child(const char* name, Module& child);
   void Child(const char* name, int index, Module& child);
@@ -95,7 +95,7 @@ class Visitor {
     VisitParam(name, TensorOf(weight), shape, init, options);
   }
   static Tensor& TensorOf(Weight& weight) { return weight.tensor_; }
-  virtual void VisitHook(const std::string& name, const char* dims) {}
+  virtual void VisitHook(const std::string& name, const HookPoint& point) {}
 
  private:
   std::string prefix_;

@@ -4,6 +4,7 @@
 
 #include "ops/dropout/dropout.h"
 #include "ops/elementwise/elementwise.h"
+#include "ops/layout/layout.h"
 #include "tensor/base/random.h"
 
 namespace residual {
@@ -12,7 +13,11 @@ Block::Block(std::vector<Branch> branches, NormPlacement placement, bool paralle
     : branches_(std::move(branches)),
       placement_(placement),
       parallel_(parallel),
-      dropout_(dropout) {}
+      dropout_(dropout) {
+  for (size_t i = 0; i < branches_.size(); ++i) {
+    if (branches_[i].mixer->NewState(0) != nullptr) position_wise_from_ = i + 1;
+  }
+}
 
 void Block::Describe(Visitor& v) {
   v.Hooks({kResidPre});
@@ -27,10 +32,17 @@ void Block::Describe(Visitor& v) {
 }
 
 Tensor Block::Forward(const Tensor& resid, const MixerContext& context, BlockState* state,
-                      const Scope& hook) const {
-  const Tensor resid_pre = hook(kResidPre, resid);
+                      const Scope& hook, int64_t last) const {
+  const auto keep_last = [last](const Tensor& all) {
+    return Slice(all, 1, all.dim(1) - last, all.dim(1));
+  };
+  Tensor resid_pre = hook(kResidPre, resid);
   Tensor x = resid_pre;
   for (size_t i = 0; i < branches_.size(); ++i) {
+    if (last > 0 && i == position_wise_from_) {
+      x = keep_last(x);
+      if (parallel_) resid_pre = keep_last(resid_pre);
+    }
     const Branch& branch = branches_[i];
     const Scope norm_scope = hook.In(branch.norm_name);
     const Tensor& read = parallel_ ? resid_pre : x;
@@ -46,6 +58,7 @@ Tensor Block::Forward(const Tensor& resid, const MixerContext& context, BlockSta
     if (placement_ == NormPlacement::kPost) x = branch.norm.Forward(x, norm_scope);
     if (i + 1 < branches_.size() && !parallel_) x = hook(kResidMid, x);
   }
+  if (last > 0 && position_wise_from_ == branches_.size()) x = keep_last(x);
   return hook(kResidPost, x);
 }
 

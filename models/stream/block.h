@@ -40,12 +40,16 @@ class Block : public Module {
   void Describe(Visitor& v) override;
 
   // resid: [batch, pos, d_model]. Returns the stream after the block. state: of NewState, or null.
+  // last > 0: the stream at so many last positions alone; what mixers that look at one position at
+  // a time do to those before is left out, and hook points from there on hold these positions.
   Tensor Forward(const Tensor& resid, const MixerContext& context, BlockState* state,
-                 const Scope& hook) const;
+                 const Scope& hook, int64_t last = 0) const;
 
   BlockState NewState(int64_t batch) const;
 
   const std::vector<Branch>& branches() const { return branches_; }
+  // Whether the mixers from this one on look at one position at a time.
+  bool PositionWiseFrom(size_t branch) const { return branch >= position_wise_from_; }
   NormPlacement placement() const { return placement_; }
   bool parallel() const { return parallel_; }
 
@@ -54,6 +58,7 @@ class Block : public Module {
   NormPlacement placement_;
   bool parallel_;
   double dropout_;  // of what a branch adds, while training
+  size_t position_wise_from_ = 0;
 };
 
 }  // namespace residual

@@ -8,6 +8,7 @@
 
 #include "gtest/gtest.h"
 #include "ops/elementwise/elementwise.h"
+#include "ops/layout/layout.h"
 #include "tensor/testing/op_case.h"
 
 namespace residual {
@@ -65,6 +66,59 @@ TEST(BlockTest, BranchesAddUpOneAfterTheOther) {
   EXPECT_EQ(Names(block), (std::vector<std::string>{"hook_resid_pre", "attn.hook_x",
                                                     "hook_attn_out", "hook_resid_mid", "mlp.hook_x",
                                                     "hook_mlp_out", "hook_resid_post"}));
+}
+
+// A running sum over positions: a mixer with a state, which this test never asks for.
+class RunningSum : public Linear {
+ public:
+  RunningSum() : Linear(1) {}
+  struct State : MixerState {
+    std::unique_ptr<MixerState> Fork() const override { return std::make_unique<State>(); }
+    absl::Status RollBack(int64_t) override { return absl::OkStatus(); }
+    std::unique_ptr<MixerState> Select(absl::Span<const int64_t>) const override { return Fork(); }
+    size_t bytes() const override { return 0; }
+    void Save(StateWriter&) const override {}
+    absl::Status Load(int64_t, int64_t, StateReader&) override { return absl::OkStatus(); }
+  };
+  std::unique_ptr<MixerState> NewState(int64_t) const override { return std::make_unique<State>(); }
+  Tensor Forward(const Tensor& x, const MixerContext&, MixerState*, const Scope&) const override {
+    Tensor sum = Slice(x, 1, 0, 1);
+    std::vector<Tensor> sums = {sum};
+    for (int64_t i = 1; i < x.dim(1); ++i) {
+      sums.push_back(sum = Add(sum, Slice(x, 1, i, i + 1)));
+    }
+    return Concat(sums, 1);
+  }
+};
+
+TEST(BlockTest, TheLastPositionsAlone) {
+  const Tensor x = RandomNormal({2, 5, 3}, 4);
+  for (const bool parallel : {false, true}) {
+    for (const int order : {0, 1, 2, 3}) {  // sum and linear, linear and sum, two of each
+      std::vector<Branch> branches;
+      for (const bool second : {false, true}) {
+        std::unique_ptr<Mixer> mixer;
+        if (order == 2 || (order != 3 && second == (order == 1))) {
+          mixer = std::make_unique<RunningSum>();
+        } else {
+          mixer = std::make_unique<Linear>(kB);
+        }
+        branches.push_back({second ? "mlp" : "attn", second ? "ln2" : "ln1",
+                            second ? "hook_mlp_out" : "hook_attn_out", std::move(mixer),
+                            Norm(NormKind::kLayerNorm, 3, 1e-5)});
+      }
+      Block block(std::move(branches), NormPlacement::kPre, parallel, 0);
+      Initialize(block, 1, kF64);
+      EXPECT_EQ(block.PositionWiseFrom(0), order == 3);
+      EXPECT_EQ(block.PositionWiseFrom(1), order == 0 || order == 3);
+      EXPECT_TRUE(block.PositionWiseFrom(2));
+      const Tensor all = block.Forward(x, MixerContext(), nullptr, Scope());
+      for (const int64_t last : {1, 2, 5}) {
+        ExpectClose(block.Forward(x, MixerContext(), nullptr, Scope(), last),
+                    Slice(all, 1, 5 - last, 5), 10, "last");
+      }
+    }
+  }
 }
 
 TEST(BlockTest, ParallelBranchesReadTheSameStream) {

@@ -73,6 +73,9 @@ class Mixer : public Module {
 
   // An empty state for `batch` rows; nullptr for a mixer that looks at one position at a time.
   virtual std::unique_ptr<MixerState> NewState(int64_t batch) const { return nullptr; }
+
+  // False if what it gives at a position depends on later ones.
+  virtual bool causal() const { return true; }
 };
 
 }  // namespace residual

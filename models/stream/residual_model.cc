@@ -295,7 +295,7 @@ Tensor ResidualModel::EmbedTokens(const ModelInput& input, const MixerContext& c
 }
 
 Tensor ResidualModel::Stream(Tensor resid, LayerRange layers, const MixerContext& context,
-                             ModelState* state, const Scope& hook) const {
+                             ModelState* state, const Scope& hook, int64_t last) const {
   RESIDUAL_CHECK(0 <= layers.begin && layers.begin <= layers.end && layers.end <= n_layers())
       << "layers [" << layers.begin << ", " << layers.end << ") of " << n_layers();
   MixerContext at_layer = context;
@@ -309,7 +309,7 @@ Tensor ResidualModel::Stream(Tensor resid, LayerRange layers, const MixerContext
   for (int layer = layers.begin; layer < layers.end; ++layer) {
     at_layer.layer = layer;
     resid = blocks_[layer].Forward(resid, at_layer, state ? &state->blocks_[layer] : nullptr,
-                                   hook.In("blocks", layer));
+                                   hook.In("blocks", layer), layer + 1 == n_layers() ? last : 0);
   }
   return resid;
 }
@@ -378,6 +378,22 @@ void ResidualModel::SeparateUnembed() {
 
 Tensor ResidualModel::UnembedMatrix() const {
   return unembed_.options().tied ? Transpose(embed_.W_E_.Dense(), 0, 1) : unembed_.W_U_.Dense();
+}
+
+Tensor ResidualModel::UnembedDirections(absl::Span<const int64_t> ids) const {
+  const int64_t n = static_cast<int64_t>(ids.size());
+  if (unembed_.options().tied) return LookUp(embed_.W_E_, Tensor::Of<int64_t>({n}, ids));
+  const Tensor columns = unembed_.W_U_.Dense();
+  Tensor rows = Tensor::Uninitialized({n, columns.dim(0)}, columns.dtype());
+  VisitDType(columns.dtype(), [&](auto tag) {
+    using T = decltype(tag);
+    const T* from = columns.data<T>();
+    T* to = rows.mutable_data<T>();
+    for (const int64_t id : ids) {
+      for (int64_t k = 0; k < columns.dim(0); ++k) *to++ = from[k * columns.dim(1) + id];
+    }
+  });
+  return rows;
 }
 
 }  // namespace residual

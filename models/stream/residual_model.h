@@ -183,8 +183,10 @@ class ResidualModel : public Module {
   MixerContext MakeContext(const ModelInput& input, const ModelState* state = nullptr,
                            const MixerContext* training = nullptr) const;
   Tensor EmbedTokens(const ModelInput& input, const MixerContext& context, const Scope& hook) const;
+  // last > 0: if the model's last block is among the layers, so many last positions of the stream
+  // after it alone, see Block.
   Tensor Stream(Tensor resid, LayerRange layers, const MixerContext& context, ModelState* state,
-                const Scope& hook) const;
+                const Scope& hook, int64_t last = 0) const;
   Tensor UnembedStream(const Tensor& resid, const Scope& hook,
                        Precision precision = Precision::kFull) const;
 
@@ -202,6 +204,8 @@ class ResidualModel : public Module {
   const Unembed& unembed() const { return unembed_; }
   // [d_model, d_vocab], tied or not (a tied one is transposed here: a copy).
   Tensor UnembedMatrix() const;
+  // What the logits of these tokens are products with, [ids, d_model]: columns of that matrix.
+  Tensor UnembedDirections(absl::Span<const int64_t> ids) const;
   // Gives the output layer a matrix of its own (the embedding transposed) where it is tied, and a
   // bias (zeros) where it has none. The model computes what it did.
   void SeparateUnembed();

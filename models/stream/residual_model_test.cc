@@ -149,6 +149,27 @@ TEST(ResidualModelTest, ATiedOutputIsTheEmbedding) {
   EXPECT_EQ(Parameters(*model).back().name, "unembed.b_U");
 }
 
+TEST(ResidualModelTest, DirectionsOfTokensAreColumnsOfTheUnembedding) {
+  for (const bool tied : {false, true}) {
+    const auto model = Make(Positions::kNone, tied);
+    const Tensor rows = Transpose(model->UnembedMatrix(), 0, 1);
+    const Tensor got = model->UnembedDirections({6, 0, 6});
+    ExpectIdentical(got, Concat({rows.Rows(6, 7), rows.Rows(0, 1), rows.Rows(6, 7)}, 0), "rows");
+  }
+}
+
+TEST(ResidualModelTest, TheStreamOfTheLastPositionsAlone) {
+  const auto model = Make(Positions::kLearned, false);
+  const ModelInput input{Tokens()};
+  const MixerContext context = model->MakeContext(input);
+  const Tensor resid = model->EmbedTokens(input, context, Scope());
+  const Tensor all = model->Stream(resid, {0, 2}, context, nullptr, Scope());
+  ExpectIdentical(model->Stream(resid, {0, 2}, context, nullptr, Scope(), 2), Slice(all, 1, 3, 5),
+                  "the last two");
+  // Not the last block: all positions.
+  EXPECT_EQ(model->Stream(resid, {0, 1}, context, nullptr, Scope(), 2).dim(1), 5);
+}
+
 TEST(ResidualModelTest, ListsPositionsWhereThereAreSome) {
   const auto names = [](Positions positions, bool parameters) {
     const auto model = Make(positions, false, 0);

@@ -29,6 +29,8 @@ KEPT = [
     "raw.cache.*",
     "processed.logits",
     "processed.weights.*",
+    "*.patch.*",
+    "*.logit_diff_*",
 ]
 # What analyses find, in a file of its own: analyses.safetensors.
 ANALYSES = [

@@ -1,6 +1,6 @@
 #include "tools/experiments/experiments.h"
 
-#include "tools/experiments/mamba_induction.h"
+#include "tools/experiments/mamba/mamba_induction.h"
 
 namespace residual {
 

@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "tools/experiments/experiment.h"
+#include "tools/experiments/claims/experiment.h"
 
 namespace residual {
 

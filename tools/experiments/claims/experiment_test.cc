@@ -1,4 +1,4 @@
-#include "tools/experiments/experiment.h"
+#include "tools/experiments/claims/experiment.h"
 
 #include <cmath>
 #include <limits>

@@ -1,10 +1,10 @@
 // Induction heads beyond the length of training (Gu and Dao 2023, section 4.1.2 and table 2).
 
-#ifndef RESIDUAL_TOOLS_EXPERIMENTS_MAMBA_INDUCTION_H_
-#define RESIDUAL_TOOLS_EXPERIMENTS_MAMBA_INDUCTION_H_
+#ifndef RESIDUAL_TOOLS_EXPERIMENTS_MAMBA_MAMBA_INDUCTION_H_
+#define RESIDUAL_TOOLS_EXPERIMENTS_MAMBA_MAMBA_INDUCTION_H_
 
 #include "absl/status/statusor.h"
-#include "tools/experiments/experiment.h"
+#include "tools/experiments/claims/experiment.h"
 
 namespace residual {
 
@@ -15,4 +15,4 @@ absl::StatusOr<Findings> MambaInduction(const ExperimentOptions& options);
 
 }  // namespace residual
 
-#endif  // RESIDUAL_TOOLS_EXPERIMENTS_MAMBA_INDUCTION_H_
+#endif  // RESIDUAL_TOOLS_EXPERIMENTS_MAMBA_MAMBA_INDUCTION_H_

@@ -1,4 +1,4 @@
-#include "tools/experiments/task_training.h"
+#include "tools/experiments/training/task_training.h"
 
 #include <chrono>
 #include <cmath>

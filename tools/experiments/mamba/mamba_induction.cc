@@ -1,4 +1,4 @@
-#include "tools/experiments/mamba_induction.h"
+#include "tools/experiments/mamba/mamba_induction.h"
 
 #include <algorithm>
 #include <limits>
@@ -14,7 +14,7 @@
 #include "models/transformer/transformer.h"
 #include "models/zoo/zoo.h"
 #include "tensor/base/status_macros.h"
-#include "tools/experiments/task_training.h"
+#include "tools/experiments/training/task_training.h"
 
 namespace residual {
 namespace {

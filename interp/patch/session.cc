@@ -1,0 +1,309 @@
+#include "interp/patch/session.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "interp/patch/patch_pass.h"
+#include "interp/patch/plain_patch.h"
+#include "models/nn/nearest.h"
+#include "ops/layout/layout.h"
+#include "tensor/base/status_macros.h"
+
+namespace residual {
+namespace {
+
+// The layer of "blocks.3.attn.hook_z" and what follows it; -1 outside the blocks.
+std::pair<int, std::string> LayerOf(const std::string& name) {
+  const std::vector<std::string> parts = absl::StrSplit(name, absl::MaxSplits('.', 2));
+  int layer;
+  if (parts.size() < 3 || parts[0] != "blocks" || !absl::SimpleAtoi(parts[1], &layer)) {
+    return {-1, name};
+  }
+  return {layer, parts[2]};
+}
+
+bool LooksAtOnePosition(const Mixer& mixer) { return mixer.NewState(0) == nullptr; }
+
+// Whether what a point holds for a position matters, within its block, to that position alone.
+bool IsLocal(const Block& block, const std::string& within, bool local_in_mixer) {
+  if (within == Block::kResidPost.name) return true;
+  if (within == Block::kResidPre.name) return block.PositionWiseFrom(0);
+  if (within == Block::kResidMid.name) return block.PositionWiseFrom(1);
+  for (size_t i = 0; i < block.branches().size(); ++i) {
+    const Branch& branch = block.branches()[i];
+    const bool after = block.parallel() || block.PositionWiseFrom(i + 1);
+    if (within == branch.out_name) return after;
+    const bool through = after && LooksAtOnePosition(*branch.mixer);
+    if (absl::StartsWith(within, absl::StrCat(branch.name, "."))) {
+      return through || (after && local_in_mixer);
+    }
+    if (absl::StartsWith(within, absl::StrCat(branch.norm_name, "."))) {
+      return block.placement() == NormPlacement::kPre ? through : after;
+    }
+  }
+  return false;
+}
+
+bool HoldsNaN(const Tensor& x) {
+  bool found = false;
+  VisitDType(x.dtype(), [&](auto tag) {
+    using T = decltype(tag);
+    const T* const values = x.data<T>();
+    for (int64_t i = 0; i < x.elements() && !found; ++i) found = std::isnan(ToDouble(values[i]));
+  });
+  return found;
+}
+
+absl::Status Prefixed(const char* what, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(what, ": ", status.message()));
+}
+
+}  // namespace
+
+PatchSession::PatchSession(const ResidualModel& model, const ModelInput& clean,
+                           const ModelInput& corrupted, const PatchOptions& options)
+    : model_(model), clean_(clean), corrupted_(corrupted), options_(options) {
+  for (const DeclaredHook& hook : HookPoints(model)) declared_[hook.name] = hook;
+  for (int layer = 0; layer < model.n_layers(); ++layer) {
+    for (const Branch& branch : model.block(layer).branches()) {
+      causal_ = causal_ && branch.mixer->causal();
+    }
+  }
+}
+
+absl::StatusOr<PatchSession> PatchSession::Create(const ResidualModel& model,
+                                                  const ModelInput& clean,
+                                                  const ModelInput& corrupted,
+                                                  const PatchOptions& options) {
+  const absl::Status clean_fits = model.Validate(clean);
+  if (!clean_fits.ok()) return Prefixed("clean", clean_fits);
+  const absl::Status corrupted_fits = model.Validate(corrupted);
+  if (!corrupted_fits.ok()) return Prefixed("corrupted", corrupted_fits);
+  if (clean.tokens.shape() != corrupted.tokens.shape()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "clean prompts are ", clean.tokens.shape().ToString(), " and corrupted ones ",
+        corrupted.tokens.shape().ToString(), ", expected pairs of equal length [batch, pos]"));
+  }
+  if (clean.segments.defined() || corrupted.segments.defined()) {
+    return absl::InvalidArgumentError("prompts that are packed into rows cannot be patched");
+  }
+  ModelInput whole[2] = {clean, corrupted};
+  for (ModelInput& input : whole) input.last_logits = 0;
+  return PatchSession(model, whole[0], whole[1], options);
+}
+
+// Both runs, reading these points; the corrupted one layer by layer, keeping what patched runs
+// start from.
+void PatchSession::RunBoth(const std::vector<std::string>& names) {
+  for (const bool is_clean : {true, false}) {
+    const ModelInput& input = is_clean ? clean_ : corrupted_;
+    Hooks hooks;
+    for (const std::string& name : names) {
+      hooks.Read(name, [&, is_clean](absl::string_view, const Tensor& x) {
+        (is_clean ? points_[name].clean : points_[name].corrupted) = x;
+      });
+    }
+    const Scope scope(&hooks);
+    const MixerContext context = model_.MakeContext(input);
+    Tensor resid = model_.EmbedTokens(input, context, scope);
+    if (is_clean) {
+      resid = model_.Stream(resid, {0, model_.n_layers()}, context, nullptr, scope);
+      clean_stream_ = resid;
+    } else {
+      streams_ = {resid};
+      states_.clear();
+      for (int layer = 0; layer < model_.n_layers(); ++layer) {
+        std::vector<BlockState> blocks(model_.n_layers());
+        if (causal_) blocks[layer] = model_.block(layer).NewState(batch());
+        ModelState state(0, std::move(blocks));
+        resid =
+            model_.Stream(resid, {layer, layer + 1}, context, causal_ ? &state : nullptr, scope);
+        streams_.push_back(resid);
+        states_.emplace_back();
+        for (const auto& mixer : state.blocks()[layer]) {
+          states_.back().push_back(mixer == nullptr ? nullptr : mixer->Fork());
+        }
+      }
+    }
+    const bool after = std::any_of(names.begin(), names.end(), [this](const std::string& name) {
+      return points_[name].layer < 0;
+    });
+    if (after) model_.UnembedStream(resid, scope);
+  }
+}
+
+absl::StatusOr<std::vector<const PatchPoint*>> PatchSession::Points(
+    const std::vector<std::string>& names) {
+  std::vector<std::string> missing;
+  for (const std::string& name : names) {
+    if (points_.count(name) > 0) continue;
+    const auto declared = declared_.find(name);
+    if (declared == declared_.end()) {
+      std::vector<std::string> all;
+      for (const auto& [known, hook] : declared_) all.push_back(known);
+      return absl::NotFoundError(
+          absl::StrCat("the model has no hook point '", name, "'", DidYouMean(name, all)));
+    }
+    RESIDUAL_RETURN_IF_ERROR(AxesOf(name, declared->second.dims).status());
+    missing.push_back(name);
+  }
+  for (const std::string& name : missing) {
+    PatchPoint& point = points_[name];
+    point.hook = declared_[name];
+    point.axes = *AxesOf(name, point.hook.dims);
+    const auto [layer, within] = LayerOf(name);
+    point.layer = layer;
+    point.local = layer >= 0 && IsLocal(model_.block(layer), within, point.hook.local);
+  }
+  if (!missing.empty()) RunBoth(missing);
+  std::vector<const PatchPoint*> found;
+  for (const std::string& name : names) {
+    const PatchPoint& point = points_[name];
+    for (const Tensor* x : {&point.clean, &point.corrupted}) {
+      const char* const run = x == &point.clean ? "clean" : "corrupted";
+      if (!x->defined()) {
+        return absl::FailedPreconditionError(
+            absl::StrCat("'", name, "' did not fire in the ", run, " run"));
+      }
+      if (x->rank() != point.axes.rank || x->dim(0) != batch()) {
+        return absl::InternalError(
+            absl::StrCat("'", name, "' is ", x->ToString(), ", but declared ", point.hook.dims));
+      }
+      if (HoldsNaN(*x)) {
+        return absl::FailedPreconditionError(
+            absl::StrCat("the ", run, " run's '", name, "' holds NaN"));
+      }
+    }
+    found.push_back(&point);
+  }
+  return found;
+}
+
+absl::StatusOr<std::vector<double>> PatchSession::MetricOf(const Tensor& resid,
+                                                           const Metric& metric,
+                                                           const char* which) const {
+  RESIDUAL_RETURN_IF_ERROR(CheckMetric(metric, model_, batch(), positions()));
+  std::vector<int64_t> examples(batch());
+  std::iota(examples.begin(), examples.end(), int64_t{0});
+  const std::vector<double> values = MetricReader(model_, metric).Read(resid, examples);
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (!std::isnan(values[i])) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat("the ", metric.name, " of the ", which, " run of example ", i, " is NaN"));
+  }
+  return values;
+}
+
+absl::StatusOr<std::vector<double>> PatchSession::Clean(const Metric& metric) {
+  if (streams_.empty()) RunBoth({});
+  return MetricOf(clean_stream_, metric, "clean");
+}
+
+absl::StatusOr<std::vector<double>> PatchSession::Corrupted(const Metric& metric) {
+  if (streams_.empty()) RunBoth({});
+  return MetricOf(streams_.back(), metric, "corrupted");
+}
+
+Tensor PatchSession::CleanLogits() {
+  if (streams_.empty()) RunBoth({});
+  const Tensor last = Slice(clean_stream_, 1, positions() - 1, positions());
+  return model_.UnembedStream(last, Scope()).Reshaped({batch(), model_.d_vocab()});
+}
+
+absl::Status PatchSession::CheckCell(const PatchCell& cell) const {
+  const PatchPoint& point = points_.at(cell.point);
+  const std::pair<Axis, const char*> axes[] = {{Axis::kPos, "position"},
+                                               {Axis::kHead, "head"},
+                                               {Axis::kKey, "key position"},
+                                               {Axis::kUnit, "unit"}};
+  for (const auto& [axis, name] : axes) {
+    const int64_t index = cell.At(axis);
+    if (index == PatchCell::kAll) continue;
+    const int place = point.axes.Place(axis);
+    if (place < 0) {
+      return absl::InvalidArgumentError(absl::StrCat("'", cell.point, "' is ", point.hook.dims,
+                                                     " and has no ", name, " ", index));
+    }
+    if (index < 0 || index >= point.clean.dim(place)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          name, " ", index, " of '", cell.point, "' is outside [0, ", point.clean.dim(place), ")"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::vector<double>>> PatchSession::Run(absl::Span<const Patch> patches,
+                                                                   const Metric& metric) {
+  RESIDUAL_RETURN_IF_ERROR(CheckMetric(metric, model_, batch(), positions()));
+  std::vector<std::string> names;
+  for (const Patch& patch : patches) {
+    for (const PatchCell& cell : patch.cells) {
+      if (names.empty() || names.back() != cell.point) names.push_back(cell.point);
+    }
+  }
+  RESIDUAL_RETURN_IF_ERROR(Points(names).status());
+  for (const Patch& patch : patches) {
+    for (const PatchCell& cell : patch.cells) {
+      RESIDUAL_RETURN_IF_ERROR(CheckCell(cell));
+    }
+  }
+  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<double> corrupted, Corrupted(metric));
+  std::vector<std::vector<double>> values(patches.size(), corrupted);
+
+  std::vector<StackedRun> runs;
+  const MetricReader reader(model_, metric);
+  for (size_t i = 0; i < patches.size(); ++i) {
+    StackedRun run;
+    run.index = static_cast<int64_t>(i);
+    run.start = positions();
+    bool outside = false;
+    for (const PatchCell& cell : patches[i].cells) {
+      const PatchPoint& point = points_[cell.point];
+      const int64_t first = FirstDifference(cell, point.axes, point.clean, point.corrupted);
+      if (first >= (point.axes.pos < 0 ? 1 : point.clean.dim(point.axes.pos))) continue;
+      outside = outside || point.layer < 0;
+      run.start = std::min(run.start, causal_ && point.axes.pos >= 0 ? first : 0);
+      run.edits.push_back({&cell, &point});
+    }
+    if (run.edits.empty()) continue;  // changes nothing
+    if (outside) {
+      std::vector<PlainEdit> edits;
+      for (const StackedEdit& edit : run.edits) {
+        edits.push_back({*edit.cell, edit.point->axes, edit.point->clean});
+      }
+      RESIDUAL_ASSIGN_OR_RETURN(values[i], PatchPlainly(model_, corrupted_, edits, metric));
+      continue;
+    }
+    run.layer = run.edits[0].point->layer;
+    for (const StackedEdit& edit : run.edits) run.layer = std::min(run.layer, edit.point->layer);
+    run.local = run.edits.size() == 1 && run.edits[0].point->local &&
+                run.edits[0].cell->pos != PatchCell::kAll;
+    // What the last block makes of a position that is not read.
+    if (run.local && run.layer + 1 == model_.n_layers() &&
+        run.edits[0].cell->pos < positions() - metric.positions) {
+      continue;
+    }
+    run.start = std::min(run.start, positions() - metric.positions);
+    runs.push_back(std::move(run));
+  }
+  PatchPass pass(*this, metric.positions);
+  pass.Run(std::move(runs), [&](absl::Span<const int64_t> indices, const Tensor& resid) {
+    std::vector<int64_t> examples;
+    for (size_t i = 0; i < indices.size(); ++i) {
+      for (int64_t e = 0; e < batch(); ++e) examples.push_back(e);
+    }
+    const std::vector<double> read = reader.Read(resid, examples);
+    for (size_t i = 0; i < indices.size(); ++i) {
+      values[indices[i]].assign(read.begin() + i * batch(), read.begin() + (i + 1) * batch());
+    }
+  });
+  return values;
+}
+
+}  // namespace residual

@@ -1,0 +1,125 @@
+// Activation patching (Meng et al. 2022; Wang et al. 2023): a model reads a corrupted input, one or
+// more of its activations are replaced by those it had on the clean input, and a metric says what
+// of the clean behaviour comes back.
+//
+//   RESIDUAL_ASSIGN_OR_RETURN(PatchSession session, PatchSession::Create(model, clean, corrupted));
+//   RESIDUAL_ASSIGN_OR_RETURN(Sweep sweep, PlanSweep(session, "z", "head_pos"));       // sweep.h
+//   RESIDUAL_ASSIGN_OR_RETURN(auto values, session.Run(sweep.patches, LogitDifference(..)));
+//
+// Any activation of any model: a point is a declared hook name, its parts go by its declared axes.
+//
+// What a patched run shares with the corrupted one is not computed again:
+//   - the blocks below: a run begins at the layer of its first patch, from the corrupted stream
+//   - in causal models the positions before the first that differs: their keys, values or
+//     recurrent states are those of the corrupted run, rolled back, or read anew by mixers that
+//     cannot roll back
+//   - the block of the patch, where what is patched matters to its own position alone (queries, an
+//     MLP, ..): one row of the batch then serves the patches of all positions
+//   - in the last block what mixers that look at one position at a time do elsewhere than at the
+//   end,
+//     and all logits that the metric does not read
+//   - a patch that changes no bit: its values are those of the corrupted run
+// Runs are stacked on the batch axis and join the stack at their layer, so products are of many
+// rows. The values are those of whole forwards with hooks (PatchPlainly) up to rounding.
+
+#ifndef RESIDUAL_INTERP_PATCH_SESSION_H_
+#define RESIDUAL_INTERP_PATCH_SESSION_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "interp/metric/metric.h"
+#include "interp/patch/activation_axes.h"
+#include "models/stream/residual_model.h"
+#include "tensor/core/tensor.h"
+
+namespace residual {
+
+// Cells replaced in one run.
+struct Patch {
+  std::vector<PatchCell> cells;
+};
+
+struct PatchOptions {
+  // Bytes of streams held at a time; more runs than that go in several passes.
+  int64_t stream_bytes = int64_t{96} << 20;
+  // Positions of stacked runs that go through a block together, and how many are enough to leave
+  // runs of other first positions out of the stack.
+  int64_t stacked_positions = 1024, enough_positions = 128;
+  // Called between layers: runs done so far (fractions count) and runs in all.
+  std::function<void(double done, double all)> progress;
+};
+
+// Both runs' activation at a point.
+struct PatchPoint {
+  DeclaredHook hook;
+  ActivationAxes axes;
+  int layer = -1;      // -1: outside the blocks
+  bool local = false;  // within its block: a position's part matters to that position alone
+  Tensor clean, corrupted;
+};
+
+class PatchSession {
+ public:
+  // The model outlives the session. InvalidArgument for inputs that the model cannot read or that
+  // are not of one shape, and for packed ones.
+  static absl::StatusOr<PatchSession> Create(const ResidualModel& model, const ModelInput& clean,
+                                             const ModelInput& corrupted,
+                                             const PatchOptions& options = {});
+
+  // The activations of both runs at these points, in their order; read together where they were not
+  // yet. NotFound for a name that is not declared, InvalidArgument for a point that cannot be
+  // patched, FailedPrecondition for a NaN.
+  absl::StatusOr<std::vector<const PatchPoint*>> Points(const std::vector<std::string>& names);
+
+  // InvalidArgument for a cell outside its activation, whose point was read by Points.
+  absl::Status CheckCell(const PatchCell& cell) const;
+
+  // The metric of each patch's run, by example: values[patch][example]. InvalidArgument for a cell
+  // outside its activation or a metric that does not fit; nothing is run then.
+  absl::StatusOr<std::vector<std::vector<double>>> Run(absl::Span<const Patch> patches,
+                                                       const Metric& metric);
+
+  // The metric of the runs as they are. FailedPrecondition if it is NaN.
+  absl::StatusOr<std::vector<double>> Clean(const Metric& metric);
+  absl::StatusOr<std::vector<double>> Corrupted(const Metric& metric);
+  // Of the clean run, [batch, d_vocab]: what KlDivergence takes.
+  Tensor CleanLogits();
+
+  const ResidualModel& model() const { return model_; }
+  const ModelInput& clean() const { return clean_; }
+  const ModelInput& corrupted() const { return corrupted_; }
+  int64_t batch() const { return corrupted_.tokens.dim(0); }
+  int64_t positions() const { return corrupted_.tokens.dim(1); }
+
+ private:
+  friend class PatchPass;
+  PatchSession(const ResidualModel& model, const ModelInput& clean, const ModelInput& corrupted,
+               const PatchOptions& options);
+
+  void RunBoth(const std::vector<std::string>& names);
+  absl::StatusOr<std::vector<double>> MetricOf(const Tensor& resid, const Metric& metric,
+                                               const char* which) const;
+
+  const ResidualModel& model_;
+  ModelInput clean_, corrupted_;
+  PatchOptions options_;
+  bool causal_ = true;
+  std::map<std::string, DeclaredHook> declared_;
+  std::map<std::string, PatchPoint> points_;
+  // Of the corrupted run: the stream before each block and after the last, and what each block
+  // remembers of all positions.
+  std::vector<Tensor> streams_;
+  std::vector<BlockState> states_;
+  Tensor clean_stream_;  // after the last block
+};
+
+}  // namespace residual
+
+#endif  // RESIDUAL_INTERP_PATCH_SESSION_H_
