@@ -36,7 +36,9 @@ HWY_INLINE void WriteOutput(D d, const ScanArgs& args, const Position<T>& p, int
 
 // One position alone, where a channel's state is whole vectors: they are read and written as they
 // lie, and only the new ones turned, to be summed in the order of Advance. 1536 channels with 16
-// states take one thread 12 us; turning A and the state there and back, as for more positions, 19.
+// states, from a state, take one thread of a Zen 4 13.6 us, two 8.2 (5.6 of one thread's are the
+// exponentials). Turning A and the states too, as for more positions: 16.5 of one thread without a
+// state to begin with; turning them number by number: 33.
 template <bool kNonPositive, class T>
 void Step(const ScanArgs& args, const ScanOutputs& out, int64_t row, int64_t begin, int64_t end) {
   const D d;

@@ -9,7 +9,9 @@ namespace residual {
 namespace ssd_internal {
 
 // Positions of a chunk. A position of a head costs about kChunk head_dim + 2 head_dim state
-// multiplications, and longer chunks have larger products, which run closer to the peak.
+// multiplications; longer chunks have larger products, which run closer to the peak. [2048] of 24
+// heads of 64 take two threads of a Zen 4, with 128 numbers a state, 13.3 ms at 32, 12.7 at
+// 64, 14.7 at 128; with 16 numbers 4.3, 5.1, 7.1; there and back with 128 46, 49, 52.
 constexpr int64_t kChunk = 64;
 // Up to so many positions are done one after the other.
 constexpr int64_t kMostSteps = 4;
