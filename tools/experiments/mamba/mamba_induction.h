@@ -3,14 +3,35 @@
 #ifndef RESIDUAL_TOOLS_EXPERIMENTS_MAMBA_MAMBA_INDUCTION_H_
 #define RESIDUAL_TOOLS_EXPERIMENTS_MAMBA_MAMBA_INDUCTION_H_
 
+#include <cstdint>
+
 #include "absl/status/statusor.h"
 #include "tools/experiments/claims/experiment.h"
 
 namespace residual {
 
+// How much of it: lengths as powers of two.
+struct InductionPlan {
+  int train_log = 8;       // rows to train on, the paper's 256
+  int longest_log = 20;    // the longest Mamba is measured on
+  int attention_log = 13;  // the longest attention is measured on, whose work grows as its square
+  int64_t batch_size = 8;  // the paper's
+  double lr = 1e-3;        // the paper's for Mamba
+  int64_t steps = 100000;  // at most; training ends when the task is learned
+  int64_t eval_every = 1000;    // steps
+  double seconds_limit = 1800;  // of one training
+  int seeds = 3;
+  int64_t measured_tokens = int64_t{1} << 22;  // at each length, so long rows are few: at least 16
+};
+InductionPlan FullInduction();
+// Rows of 64, which Mamba learns in a minute.
+InductionPlan QuickInduction();
+
 // Trains Mamba and attention (learned and rotary positions), two layers each, to recall what
-// followed a special token in rows of 256, and measures them on rows of 2^6 tokens and more: Mamba
-// up to 2^20 (quick: 2^14), in memory that does not grow with the row.
+// followed a special token, and measures them on rows of the training's length and more: Mamba in
+// memory that does not grow with the row.
+absl::StatusOr<Findings> RunInduction(const InductionPlan& plan, const ExperimentOptions& options);
+
 absl::StatusOr<Findings> MambaInduction(const ExperimentOptions& options);
 
 }  // namespace residual
