@@ -2,11 +2,9 @@
 // once, from one run forward and backward.
 //
 // Two conventions are in use:
-//   kCorrupted  (a_clean - a_corrupted) . dm/da on the corrupted run: what the metric gains there
-//   by
+//   kCorrupted  (a_clean - a_corrupted) . dm/da on the corrupted run: what the metric gains by
 //               the clean activation (TransformerLens; "denoising")
-//   kClean      (a_corrupted - a_clean) . dm/da on the clean run: what it gains there by the
-//   corrupted
+//   kClean      (a_corrupted - a_clean) . dm/da on the clean run: what it gains by the corrupted
 //               one (EAP; "noising")
 
 #ifndef RESIDUAL_INTERP_PATCH_ATTRIBUTION_H_

@@ -15,9 +15,8 @@
 //     cannot roll back
 //   - the block of the patch, where what is patched matters to its own position alone (queries, an
 //     MLP, ..): one row of the batch then serves the patches of all positions
-//   - in the last block what mixers that look at one position at a time do elsewhere than at the
-//   end,
-//     and all logits that the metric does not read
+//   - in the last block what mixers that look at one position at a time do before the end, and
+//     all logits that the metric does not read
 //   - a patch that changes no bit: its values are those of the corrupted run
 // Runs are stacked on the batch axis and join the stack at their layer, so products are of many
 // rows. The values are those of whole forwards with hooks (PatchPlainly) up to rounding.

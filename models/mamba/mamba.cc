@@ -90,10 +90,10 @@ Tensor MambaMixer::Forward(const Tensor& input, const MixerContext& context, Mix
   // x, z: the two branches of figure 3. Padding is 0 where it could be seen.
   MatMulOptions in;
   in.bias = in_bias_;
-  const Tensor tokens = Masked(input, TokenMask(context, batch, pos, input.dtype()));
-  const Tensor xz = hook(kInProj, Linear(tokens, in_proj_, precision, in, true));
+  const Tensor token_mask = TokenMask(context, batch, pos, input.dtype());
+  const Tensor xz = hook(kInProj, Linear(Masked(input, token_mask), in_proj_, precision, in, true));
   const TensorList branches = SplitLast(xz, {c.d_inner, c.d_inner});
-  const Tensor mask = TokenMask(context, batch, pos, xz.dtype());
+  const Tensor mask = token_mask.defined() ? ConvertTo(token_mask, xz.dtype()) : token_mask;
   const Tensor z = hook(kGate, branches[1]);
 
   // x = silu(conv(x))

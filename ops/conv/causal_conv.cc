@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "ops/conv/causal_conv_kernels.h"
+#include "ops/layout/layout.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/parallel.h"
 #include "tensor/core/op_check.h"
@@ -41,21 +42,10 @@ void Check(const CausalConvInputs& in) {
                     in.segments, x);
 }
 
-// [.., a, b] -> [.., b, a].
-Tensor Transposed(const Tensor& x) {
-  const int64_t a = x.dim(-2), b = x.dim(-1), count = a * b == 0 ? 0 : x.elements() / (a * b);
-  Tensor y = Tensor::Uninitialized(x.shape().With(-2, b).With(-1, a), x.dtype());
-  VisitDType(x.dtype(), [&](auto tag) {
-    using T = decltype(tag);
-    const T* from = x.data<T>();
-    T* to = y.mutable_data<T>();
-    for (int64_t i = 0; i < count; ++i, from += a * b, to += a * b) {
-      for (int64_t q = 0; q < b; ++q) {
-        for (int64_t p = 0; p < a; ++p) to[q * a + p] = from[p * b + q];
-      }
-    }
-  });
-  return y;
+// [.., a, b] -> [.., b, a]; never recorded.
+Tensor Turned(const Tensor& x) {
+  const NoTape off;
+  return Transpose(x, -2, -1);
 }
 
 // The first position that each one sees, 1 - width being the oldest of the state.
@@ -78,14 +68,14 @@ class Convolution {
  public:
   explicit Convolution(const CausalConvInputs& in)
       : in_(in),
-        weight_(Transposed(ConvertTo(in.weight, Arithmetic(in.x)))),
+        weight_(Turned(ConvertTo(in.weight, Arithmetic(in.x)))),
         zeros_(Tensor::Zeros({in.x.dim(2)}, in.x.dtype())),
         first_(FirstSeen(in.segments, in.weight.dim(1))),
         kernels_(in.x.dtype() == kF64    ? conv_internal::KernelsF64()
                  : in.x.dtype() == kBF16 ? conv_internal::KernelsBF16()
                                          : conv_internal::KernelsF32()) {
     if (in.bias.defined()) bias_ = ConvertTo(in.bias, Arithmetic(in.x));
-    if (in.initial_state.defined()) before_ = Transposed(in.initial_state);
+    if (in.initial_state.defined()) before_ = Turned(in.initial_state);
     args_.length = in.x.dim(1);
     args_.channels = in.x.dim(2);
     args_.width = in.weight.dim(1);
@@ -146,17 +136,17 @@ class Convolution {
     const int64_t batch = in_.x.dim(0), past = args_.width - 1;
     Tensor dx = Tensor::Uninitialized(in_.x.shape(), in_.x.dtype());
     Tensor dbefore = Tensor::Uninitialized({batch, past, args_.channels}, in_.x.dtype());
-    const Tensor dlast_rows = dlast.defined() ? Transposed(dlast) : Tensor();
+    const Tensor dlast_rows = dlast.defined() ? Turned(dlast) : Tensor();
     const InputGradients g{dpre.raw_data(), dlast_rows.raw_data(), dx.mutable_raw_data(),
                            dbefore.mutable_raw_data()};
     ForTasks(-past, [&](int64_t row, int64_t begin, int64_t end) {
       kernels_.input(args_, row, begin, end, g);
     });
     const Tensor sums = wide == kF64 ? WeightSums<double>(dpre) : WeightSums<float>(dpre);
-    const Tensor dweight = Transposed(sums.Rows(0, args_.width));
+    const Tensor dweight = Turned(sums.Rows(0, args_.width));
     return {dx, ConvertTo(dweight, in_.weight.dtype()),
             in_.bias.defined() ? ConvertTo(sums.Row(args_.width), in_.bias.dtype()) : Tensor(),
-            in_.initial_state.defined() ? Transposed(dbefore) : Tensor()};
+            in_.initial_state.defined() ? Turned(dbefore) : Tensor()};
   }
 
  private:

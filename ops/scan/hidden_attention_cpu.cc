@@ -137,7 +137,7 @@ class Rows {
   void WriteRow(const Lot& lot, int64_t t) {
     const int64_t length = scan_.length, count = static_cast<int64_t>(args_.channels.size());
     float* to = args_.to + (row_ * count + lot.first) * length * length + t * length;
-    TransposeInto(kept_, Lanes(), t + 1, lot.width, to, length * length);
+    Transpose<true>(t + 1, lot.width, 1, kept_, Lanes(), to, length * length);
     for (int64_t c = 0; c < lot.width; ++c)
       std::fill_n(to + c * length * length + t + 1, length - t - 1, 0.0f);
   }

@@ -16,6 +16,7 @@
 #include "ops/scan/selective_scan_kernels.h"
 #include "ops/simd/activation-inl.h"
 #include "ops/simd/convert-inl.h"
+#include "ops/simd/transpose-inl.h"
 #include "ops/simd/vec_math-inl.h"
 #include "tensor/core/dtype.h"
 
@@ -27,6 +28,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 using residual::HWY_NAMESPACE::ExpOfNonPositive;
 using residual::HWY_NAMESPACE::LoadWidened;
 using residual::HWY_NAMESPACE::StoreRounded;
+using residual::HWY_NAMESPACE::Transpose;
 using residual::HWY_NAMESPACE::VecExp;
 using residual::HWY_NAMESPACE::VecSigmoid;
 using residual::HWY_NAMESPACE::VecSilu;
@@ -62,46 +64,15 @@ HWY_INLINE void StoreBlock(D d, V v, T* row, Block block) {
   std::copy_n(part, block.width, row + block.first);
 }
 
-// to[c * to_stride + r] = from[r * from_stride + c]: squares of four in registers, the rest one by
-// one.
-inline void TransposeInto(const float* HWY_RESTRICT from, int64_t from_stride, int64_t rows,
-                          int64_t columns, float* HWY_RESTRICT to, int64_t to_stride) {
-  int64_t whole_rows = 0, whole_columns = 0;
-#if HWY_TARGET != HWY_SCALAR
-  const hn::FixedTag<float, 4> d;
-  whole_rows = rows / 4 * 4;
-  whole_columns = columns / 4 * 4;
-  for (int64_t r = 0; r < whole_rows; r += 4) {
-    for (int64_t c = 0; c < whole_columns; c += 4) {
-      const float* square = from + r * from_stride + c;
-      const auto r0 = hn::LoadU(d, square), r1 = hn::LoadU(d, square + from_stride);
-      const auto r2 = hn::LoadU(d, square + 2 * from_stride);
-      const auto r3 = hn::LoadU(d, square + 3 * from_stride);
-      const auto low02 = hn::InterleaveLower(d, r0, r2), low13 = hn::InterleaveLower(d, r1, r3);
-      const auto high02 = hn::InterleaveUpper(d, r0, r2), high13 = hn::InterleaveUpper(d, r1, r3);
-      float* turned = to + c * to_stride + r;
-      hn::StoreU(hn::InterleaveLower(d, low02, low13), d, turned);
-      hn::StoreU(hn::InterleaveUpper(d, low02, low13), d, turned + to_stride);
-      hn::StoreU(hn::InterleaveLower(d, high02, high13), d, turned + 2 * to_stride);
-      hn::StoreU(hn::InterleaveUpper(d, high02, high13), d, turned + 3 * to_stride);
-    }
-  }
-#endif
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = r < whole_rows ? whole_columns : 0; c < columns; ++c)
-      to[c * to_stride + r] = from[r * from_stride + c];
-  }
-}
-
 // Rows of channels [.., state] to vectors [state][lanes], and back.
 inline void GatherBlock(const float* rows, Block block, int64_t state, float* to) {
   const int64_t lanes = Lanes();
   if (rows == nullptr || block.width < lanes) std::fill_n(to, state * lanes, 0.0f);
   if (rows == nullptr) return;
-  TransposeInto(rows + block.first * state, state, block.width, state, to, lanes);
+  Transpose<true>(block.width, state, 1, rows + block.first * state, state, to, lanes);
 }
 inline void ScatterBlock(const float* from, Block block, int64_t state, float* rows) {
-  TransposeInto(from, Lanes(), state, block.width, rows + block.first * state, state);
+  Transpose<true>(state, block.width, 1, from, Lanes(), rows + block.first * state, state);
 }
 
 // B or C at one position: numbers for all channels, or vectors of the block's.

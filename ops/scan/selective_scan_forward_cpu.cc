@@ -76,7 +76,7 @@ void Step(const ScanArgs& args, const ScanOutputs& out, int64_t row, int64_t beg
       }
       for (; c < block.width; ++c) hn::StoreU(after(c), d, to + c * state + n);
     }
-    TransposeInto(to, state, block.width, state, turned.get(), lanes);
+    Transpose<true>(block.width, state, 1, to, state, turned.get(), lanes);
     V even = hn::Zero(d), odd = even;
     int64_t n = 0;
     for (; n + 2 <= state / 4 * 4; n += 2) {

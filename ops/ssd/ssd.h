@@ -1,9 +1,11 @@
 // The state-space dual form of Mamba-2 (Dao and Gu 2024, section 6, "SSD"): a selective scan whose
 // A is one number for each head, so that most of the work is matrix products.
 //
-//   delta_t = clamp(softplus(dt_t + dt_bias), dt_min, dt_max)    without softplus, or without a
-//   bias h_t = exp(delta_t A) h_{t-1} + delta_t x_t B_t^T             [head_dim, state] of a head
+//   delta_t = clamp(softplus(dt_t + dt_bias), dt_min, dt_max)
+//   h_t = exp(delta_t A) h_{t-1} + delta_t x_t B_t^T             [head_dim, state] of a head
 //   y_t = h_t C_t + D x_t
+//
+// Softplus, the bias and D may be left out.
 //
 // Within a chunk of positions y = (C B^T . L) (delta x), L_ts = exp(the sum of delta A over
 // s+1..t), and what came before the chunk enters as its state (ibid., listing 1). Sums of delta A

@@ -36,6 +36,9 @@ TEST(MambaInductionTest, MeasuresEveryLengthAndClaimsWhatItMeasured) {
   EXPECT_FALSE(findings->claims[0].pass());
   EXPECT_FALSE(findings->claims[1].pass());
   EXPECT_FALSE(findings->claims[3].pass());
+  // Nor can it be lost.
+  EXPECT_FALSE(findings->claims[4].pass());
+  EXPECT_FALSE(findings->claims[5].pass());
   EXPECT_LE(findings->claims[1].ours, findings->claims[0].ours);
   EXPECT_THAT(findings->claims[1].claim, HasSubstr("from 2^4 to 2^6"));
   // A state of Mamba has the same bytes after 16 and after 64 tokens.
