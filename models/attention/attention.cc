@@ -310,4 +310,16 @@ Tensor AttentionMixer::Forward(const Tensor& x, const MixerContext& context, Mix
   return Linear(z.Reshaped({batch, pos, config_.n_heads * config_.d_head}), W_O_, precision, out);
 }
 
+Tensor AttentionMixer::TokenMaps(absl::Span<const Tensor> made_of,
+                                 absl::Span<const int64_t> units) const {
+  const Tensor& pattern = made_of[0];
+  std::vector<Tensor> chosen;
+  bool all = static_cast<int64_t>(units.size()) == pattern.dim(1);
+  for (size_t i = 0; i < units.size(); ++i) {
+    all &= units[i] == static_cast<int64_t>(i);
+    chosen.push_back(Slice(pattern, 1, units[i], units[i] + 1));
+  }
+  return all ? pattern : Concat(chosen, 1);
+}
+
 }  // namespace residual

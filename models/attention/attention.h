@@ -99,6 +99,13 @@ class AttentionMixer : public Mixer {
 
   bool causal() const override { return config_.causal; }
 
+  // The patterns.
+  TokenMapKind token_map_kind() const override {
+    return {'H', config_.n_heads, /*weights=*/true, {kPattern}};
+  }
+  Tensor TokenMaps(absl::Span<const Tensor> made_of,
+                   absl::Span<const int64_t> units) const override;
+
   const AttentionConfig& config() const { return config_; }
   // In memory all heads of a projection lie in one matrix: W_Q, W_K, W_V are
   // [d_model, heads, d_head], W_O is [n_heads, d_head, d_model].

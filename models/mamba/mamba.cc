@@ -141,4 +141,13 @@ Tensor MambaMixer::Forward(const Tensor& input, const MixerContext& context, Mix
   return hook(kOut, Linear(y, out_proj_, precision, out));
 }
 
+Tensor MambaMixer::TokenMaps(absl::Span<const Tensor> made_of,
+                             absl::Span<const int64_t> units) const {
+  return ScanMaps(made_of[0], Rates(A_log_, kF32, false, nullptr), made_of[1], made_of[2], units);
+}
+
+Retention MambaMixer::MemoryOf(absl::Span<const Tensor> made_of) const {
+  return ScanMemory(made_of[0], Rates(A_log_, kF32, false, nullptr));
+}
+
 }  // namespace residual

@@ -53,6 +53,15 @@ class MambaMixer : public Mixer {
                  const Scope& hook) const override;
   std::unique_ptr<MixerState> NewState(int64_t batch) const override;
 
+  // The hidden attention of the scan (Ali, Zimerman and Wolf 2024), without D and the gate: of
+  // every channel.
+  TokenMapKind token_map_kind() const override {
+    return {'C', config_.d_inner, /*weights=*/false, {kDelta, kB, kC}};
+  }
+  Tensor TokenMaps(absl::Span<const Tensor> made_of,
+                   absl::Span<const int64_t> units) const override;
+  Retention MemoryOf(absl::Span<const Tensor> made_of) const override;
+
   const MambaConfig& config() const { return config_; }
   const Tensor& A_log() const { return A_log_; }      // [d_inner, d_state]
   const Tensor& D() const { return D_; }              // [d_inner]

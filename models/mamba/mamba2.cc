@@ -165,4 +165,18 @@ Tensor Mamba2Mixer::Forward(const Tensor& input, const MixerContext& context, Mi
   return hook(kOut, Linear(normalized, out_proj_, precision, out));
 }
 
+Tensor Mamba2Mixer::RatesOfState() const {
+  const Tensor A = Rates(A_log_, kF32, false, nullptr);
+  return BroadcastTo(A.Reshaped({n_heads(), 1}), {n_heads(), config_.d_state});
+}
+
+Tensor Mamba2Mixer::TokenMaps(absl::Span<const Tensor> made_of,
+                              absl::Span<const int64_t> units) const {
+  return ScanMaps(made_of[0], RatesOfState(), made_of[1], made_of[2], units);
+}
+
+Retention Mamba2Mixer::MemoryOf(absl::Span<const Tensor> made_of) const {
+  return ScanMemory(made_of[0], RatesOfState());
+}
+
 }  // namespace residual

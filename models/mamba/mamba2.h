@@ -58,10 +58,21 @@ class Mamba2Mixer : public Mixer {
                  const Scope& hook) const override;
   std::unique_ptr<MixerState> NewState(int64_t batch) const override;
 
+  // The hidden attention of the scan, without D and the gate: of every head, whose channels share
+  // it.
+  TokenMapKind token_map_kind() const override {
+    return {'H', n_heads(), /*weights=*/false, {kDelta, kB, kC}};
+  }
+  Tensor TokenMaps(absl::Span<const Tensor> made_of,
+                   absl::Span<const int64_t> units) const override;
+  Retention MemoryOf(absl::Span<const Tensor> made_of) const override;
+
   const Mamba2Config& config() const { return config_; }
   int64_t n_heads() const { return config_.d_inner / config_.d_head; }
 
  private:
+  // A, the same for every dimension of a head's state: [n_heads, d_state].
+  Tensor RatesOfState() const;
   // Channels of the convolution: x, B and C.
   int64_t conv_channels() const { return config_.d_inner + 2 * config_.n_groups * config_.d_state; }
 

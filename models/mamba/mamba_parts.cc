@@ -6,7 +6,9 @@
 #include "models/mamba/recurrent_state.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/layout/layout.h"
+#include "ops/scan/hidden_attention.h"
 #include "ops/scan/linear_recurrence.h"
+#include "ops/scan/selective_scan.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/random.h"
 
@@ -83,6 +85,32 @@ Tensor Recur(const Tensor& decay, const Tensor& write, const Tensor& initial,
   }
   const Tensor before = initial.defined() ? initial.Reshaped({batch, n}) : initial;
   return LinearRecurrence(a, write.Reshaped({batch, pos, n}), before).Reshaped(decay.shape());
+}
+
+Tensor ScanMaps(const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C,
+                absl::Span<const int64_t> units) {
+  SelectiveScanInputs scan;
+  scan.u = scan.delta = ConvertTo(delta, kF32);
+  scan.A = ConvertTo(A, kF32);
+  scan.B = ConvertTo(B, kF32);
+  scan.C = ConvertTo(C, kF32);
+  return HiddenAttention(scan, units);
+}
+
+Retention ScanMemory(const Tensor& delta, const Tensor& A) {
+  const int64_t units = A.dim(0), state = A.dim(1);
+  const std::vector<double> rates = A.ToDoubles(), steps = delta.ToDoubles();
+  std::vector<double> slowest(units);
+  for (int64_t i = 0; i < units; ++i) {
+    // A is negative.
+    slowest[i] = *std::max_element(rates.begin() + i * state, rates.begin() + (i + 1) * state);
+  }
+  Retention memory{ConvertTo(delta, kF32), Tensor::Uninitialized(delta.shape())};
+  float* kept = memory.kept.mutable_data<float>();
+  for (size_t i = 0; i < steps.size(); ++i) {
+    kept[i] = static_cast<float>(std::exp(steps[i] * slowest[i % units]));
+  }
+  return memory;
 }
 
 }  // namespace residual

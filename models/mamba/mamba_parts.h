@@ -42,6 +42,14 @@ TensorList SplitLast(const Tensor& x, absl::Span<const int64_t> sizes);
 Tensor Recur(const Tensor& decay, const Tensor& write, const Tensor& initial,
              const Tensor& segments);
 
+// What a scan with these steps and rates amounts to (ops/scan/hidden_attention.h) in these units.
+// delta: [batch, pos, units], after softplus; A: [units, state]; B, C: [batch, pos, (groups,)
+// state].
+Tensor ScanMaps(const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C,
+                absl::Span<const int64_t> units);
+// exp(delta A) of the state dimension with the least |A|.
+Retention ScanMemory(const Tensor& delta, const Tensor& A);
+
 }  // namespace residual
 
 #endif  // RESIDUAL_MODELS_MAMBA_MAMBA_PARTS_H_

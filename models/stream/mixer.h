@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
@@ -13,6 +14,7 @@
 #include "models/nn/module.h"
 #include "models/nn/precision.h"
 #include "models/stream/state_tensors.h"
+#include "tensor/base/check.h"
 #include "tensor/core/tensor.h"
 
 namespace residual {
@@ -63,6 +65,27 @@ class MixerState {
   virtual absl::Status Load(int64_t batch, int64_t length, StateReader& reader) = 0;
 };
 
+// Maps from tokens to tokens: for each of a mixer's units a matrix [query, key] that says how much
+// of what is read at the key's position goes into what is written at the query's. An attention has
+// one in each head, a state space one in each channel.
+struct TokenMapKind {
+  char unit = 'H';      // what units are called in names: H for heads, C for channels
+  int64_t n_units = 0;  // 0: the mixer has no such maps
+  // Entries are at least 0 and the rows' sums 1 (or 0, where there is nothing to attend to).
+  bool weights = false;
+  // The mixer's hook points whose activations of a run the maps are made of.
+  std::vector<HookPoint> made_of;
+};
+
+// What a fading memory does at every position, of each unit.
+struct Retention {
+  Tensor step;  // [batch, pos, n_units]: how strongly it writes what is read there
+  // [batch, pos, n_units], in [0, 1]: how much is left of what it held before, of the part that
+  // fades slowest. Near 0 the memory is reset to what is read now, near 1 it persists.
+  Tensor kept;
+  bool defined() const { return step.defined(); }
+};
+
 class Mixer : public Module {
  public:
   // x: [batch, pos, d_model], normalised if the block normalises. Returns what is added to the
@@ -76,7 +99,20 @@ class Mixer : public Module {
 
   // False if what it gives at a position depends on later ones.
   virtual bool causal() const { return true; }
+
+  virtual TokenMapKind token_map_kind() const { return {}; }
+  // The maps of these units, [batch, units.size(), pos, pos], from the activations that
+  // token_map_kind().made_of names, in that order, of a run without a past, padding or packing.
+  // Not differentiable. Only called where there are such maps.
+  virtual Tensor TokenMaps(absl::Span<const Tensor> made_of, absl::Span<const int64_t> units) const;
+  // Of the same activations; undefined tensors for a mixer without a fading memory.
+  virtual Retention MemoryOf(absl::Span<const Tensor> made_of) const { return {}; }
 };
+
+inline Tensor Mixer::TokenMaps(absl::Span<const Tensor>, absl::Span<const int64_t>) const {
+  RESIDUAL_CHECK(false) << "a mixer without token maps was asked for them";
+  return {};
+}
 
 }  // namespace residual
 
