@@ -7,6 +7,7 @@
 
 #include "absl/types/span.h"
 #include "models/stream/mixer.h"
+#include "models/stream/token_mask.h"
 #include "tensor/core/tensor.h"
 
 namespace residual {
@@ -21,12 +22,6 @@ Init StepBias(const StepInit& steps);
 // U(-1/sqrt(fan_in), 1/sqrt(fan_in)) times `scale`: how linear layers and convolutions start in
 // the reference.
 Init FanIn(int64_t fan_in, double scale = 1);
-
-// 1 where this call has a token and 0 where it has padding, [batch, pos, 1]; undefined where no
-// position is padding.
-Tensor TokenMask(const MixerContext& context, int64_t batch, int64_t pos, DType dtype);
-// x [batch, pos, n] times a TokenMask of its dtype.
-Tensor Masked(const Tensor& x, const Tensor& mask);
 
 class RecurrentState;
 

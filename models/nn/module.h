@@ -48,7 +48,10 @@ struct Init {
 struct ParamOptions {
   bool weight_decay = true;  // of matrices; biases, gains and positions have none
   double lr_scale = 1;       // times the learning rate of the run
-  bool finite = false;       // a file that has a NaN or an infinity in it is refused
+  // The most its rate may be where that of the run is highest, and in proportion elsewhere: rates
+  // of matrices that decide over how much is remembered (S4). 0: no limit.
+  double most_lr = 0;
+  bool finite = false;  // a file that has a NaN or an infinity in it is refused
   bool heads_first =
       false;  // [d_model, n_heads, d_head] in memory (one matrix product serves
               // all heads) is [n_heads, d_model, d_head] on disk, as the field has it

@@ -58,9 +58,12 @@ Optimizer::Optimizer(const OptimizerConfig& config, Module& module) : config_(co
   }
 }
 
-void Optimizer::StepSlot(Slot& slot, double lr, const Tensor& grad, double grad_scale) const {
+void Optimizer::StepSlot(Slot& slot, double lr, double peak_lr, const Tensor& grad,
+                         double grad_scale) const {
   const ParamOptions& options = slot.parameter.options;
-  const double rate = lr * options.lr_scale;
+  double rate = lr * options.lr_scale;
+  const double peak = peak_lr * options.lr_scale;
+  if (options.most_lr > 0 && peak > options.most_lr) rate *= options.most_lr / peak;
   const double decay = options.weight_decay ? config_.weight_decay : 0;
   if (config_.kind == OptimizerKind::kSgd) {
     SgdOptions sgd;
@@ -86,7 +89,7 @@ void Optimizer::StepSlot(Slot& slot, double lr, const Tensor& grad, double grad_
   }
 }
 
-void Optimizer::Step(double lr, absl::Span<const Tensor> grads, double grad_scale) {
+void Optimizer::Step(double lr, absl::Span<const Tensor> grads, double grad_scale, double peak_lr) {
   RESIDUAL_CHECK_EQ(grads.size(), slots_.size()) << "gradients of an optimizer step";
   ++steps_;
   // Large parameters are cut among the threads, of small ones each thread takes some.
@@ -96,12 +99,12 @@ void Optimizer::Step(double lr, absl::Span<const Tensor> grads, double grad_scal
     if (grads[i].elements() < kSmallParameter) {
       small.push_back(i);
     } else {
-      StepSlot(slots_[i], lr, grads[i], grad_scale);
+      StepSlot(slots_[i], lr, peak_lr, grads[i], grad_scale);
     }
   }
   ParallelFor(static_cast<int64_t>(small.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      StepSlot(slots_[small[i]], lr, grads[small[i]], grad_scale);
+      StepSlot(slots_[small[i]], lr, peak_lr, grads[small[i]], grad_scale);
     }
   });
 }

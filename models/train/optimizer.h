@@ -43,7 +43,11 @@ class Optimizer {
   // One step at rate `lr` (times each parameter's lr_scale). grads: one per parameter, in the
   // order of Parameters(module); undefined: no gradient, the parameter stays. Every gradient is
   // first multiplied by `grad_scale` (clipping). The parameters must have no other handles.
-  void Step(double lr, absl::Span<const Tensor> grads, double grad_scale);
+  // peak_lr: the highest rate of the run, which a parameter's most_lr is compared with.
+  void Step(double lr, absl::Span<const Tensor> grads, double grad_scale, double peak_lr);
+  void Step(double lr, absl::Span<const Tensor> grads, double grad_scale) {
+    Step(lr, grads, grad_scale, lr);
+  }
 
   // What the steps so far have left, by name ("exp_avg.blocks.0.attn.W_Q", "momentum_buffer.…"):
   // with the parameters and steps(), all that the next step depends on. Handles on the optimizer's
@@ -63,7 +67,7 @@ class Optimizer {
     // step with a gradient makes.
     Tensor first, second, third;
   };
-  void StepSlot(Slot& slot, double lr, const Tensor& grad, double grad_scale) const;
+  void StepSlot(Slot& slot, double lr, double peak_lr, const Tensor& grad, double grad_scale) const;
   // Calls visit(name, tensor) for every tensor of the state, whether or not it has a value yet.
   template <class Visit>
   static void VisitState(const OptimizerConfig& config, std::vector<Slot>& slots, Visit visit);

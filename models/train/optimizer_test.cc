@@ -297,6 +297,28 @@ TEST(OptimizerTest, LearningRateOfAParameterIsScaled) {
   EXPECT_EQ(module.b.Item(), -1);
 }
 
+TEST(OptimizerTest, LearningRateOfAParameterHasAMost) {
+  class Limited : public Module {
+   public:
+    void Describe(Visitor& v) override {
+      ParamOptions options;
+      options.most_lr = 0.5;
+      v.Param("a", a, {1}, Init::Zeros(), options);
+    }
+    Tensor a = Tensor::Zeros({1});
+  } module;
+  OptimizerConfig config;
+  config.kind = OptimizerKind::kSgd;
+  Optimizer optimizer(config, module);
+  const Tensor one = Tensor::Full({1}, 1);
+  optimizer.Step(0.25, {one}, 1, 0.25);  // below it all the time
+  EXPECT_EQ(module.a.Item(), -0.25);
+  optimizer.Step(1, {one}, 1, 2);  // half the highest rate of the run: half of the most
+  EXPECT_EQ(module.a.Item(), -0.5);
+  optimizer.Step(4, {one}, 1);
+  EXPECT_EQ(module.a.Item(), -1);
+}
+
 TEST(OptimizerTest, NamesGoBothWays) {
   for (const std::string& name : OptimizerKindNames()) {
     EXPECT_EQ(OptimizerKindName(*OptimizerKindFromName(name)), name);

@@ -45,6 +45,12 @@ double Schedule::Rate(int64_t step) const {
   return lr * (final_fraction + (1 - final_fraction) * 0.5 * (1 + std::cos(M_PI * progress)));
 }
 
+double Schedule::Peak() const {
+  // Noam: where rise and fall meet, or the first step.
+  if (kind == ScheduleKind::kNoam) return Rate(std::max<int64_t>(0, warmup_steps - 1));
+  return lr;
+}
+
 std::optional<ScheduleKind> ScheduleKindFromName(absl::string_view name) {
   for (const Entry& entry : kKinds) {
     if (name == entry.name) return entry.kind;

@@ -31,6 +31,8 @@ struct Schedule {
 
   // The rate of step 0, 1, ...; after total_steps the last one.
   double Rate(int64_t step) const;
+  // The highest of all.
+  double Peak() const;
 };
 
 // "constant", "linear", "cosine", "noam", "one_cycle".

@@ -47,6 +47,11 @@ TEST(ScheduleTest, NoamPeaksAtTheEndOfTheWarmUp) {
   EXPECT_LT(s.Rate(3998), s.Rate(3999));
   EXPECT_LT(s.Rate(4000), s.Rate(3999));
   EXPECT_DOUBLE_EQ(s.Rate(0), std::pow(4000, -1.5) / std::sqrt(512.0));
+  EXPECT_DOUBLE_EQ(s.Peak(), s.Rate(3999));
+  s.warmup_steps = 0;
+  EXPECT_DOUBLE_EQ(s.Peak(), s.Rate(0));
+  s.kind = ScheduleKind::kCosine;
+  EXPECT_EQ(s.Peak(), 1);
 }
 
 // PyTorch's OneCycleLR(max_lr=1, total_steps=10) with its defaults.

@@ -121,7 +121,7 @@ absl::StatusOr<StepResult> Trainer::Step() {
     }
   }
   const double scale = config_.clip_norm > 0 ? ClipScale(result.grad_norm, config_.clip_norm) : 1.0;
-  optimizer_.Step(result.lr, grads, scale / config_.accumulation);
+  optimizer_.Step(result.lr, grads, scale / config_.accumulation, config_.schedule.Peak());
   std::vector<Tensor> weights;
   for (const Parameter& parameter : parameters) weights.push_back(*parameter.value);
   if (!std::isfinite(GlobalNorm(weights))) {

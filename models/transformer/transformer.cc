@@ -10,6 +10,7 @@
 #include "models/mamba/mamba.h"
 #include "models/mamba/mamba2.h"
 #include "models/mlp/mlp.h"
+#include "models/s4/mixer/s4.h"
 #include "tensor/base/status_macros.h"
 
 namespace residual {
@@ -144,6 +145,30 @@ std::unique_ptr<Mixer> MakeMamba2(const TransformerConfig& c, int) {
   return std::make_unique<Mamba2Mixer>(Mamba2Of(c));
 }
 
+S4Config S4Of(const TransformerConfig& c, S4Kind kind, int layer) {
+  S4Config s4;
+  s4.d_model = c.d_model;
+  if (c.d_state > 0) s4.d_state = c.d_state;
+  s4.kind = kind;
+  s4.init = c.s4_init;
+  s4.discretization = c.s4_discretization;
+  s4.length = c.s4_length == 0 ? c.n_ctx : c.s4_length;
+  s4.dt_min = c.steps.min;
+  s4.dt_max = c.steps.max;
+  s4.bidirectional = c.s4_bidirectional;
+  s4.reverse_from_next = c.s4_reverse_from_next;
+  s4.gated = c.s4_gated;
+  s4.learn_state = c.s4_learn_state;
+  s4.dropout = c.s4_dropout;
+  s4.layer = layer;
+  return s4;
+}
+
+template <S4Kind kind>
+std::unique_ptr<Mixer> MakeS4(const TransformerConfig& c, int layer) {
+  return std::make_unique<S4Mixer>(S4Of(c, kind, layer));
+}
+
 // What `blocks` may name, and what such a mixer is called within its block.
 struct MixerKind {
   const char* name;
@@ -156,6 +181,9 @@ constexpr MixerKind kMixers[] = {
     {"mlp", "mlp", "hook_mlp_out", MakeMlp},
     {"mamba", "mixer", "hook_mixer_out", MakeMamba},
     {"mamba2", "mixer", "hook_mixer_out", MakeMamba2},
+    {"s4", "mixer", "hook_mixer_out", MakeS4<S4Kind::kS4>},
+    {"s4d", "mixer", "hook_mixer_out", MakeS4<S4Kind::kS4D>},
+    {"dss", "mixer", "hook_mixer_out", MakeS4<S4Kind::kDss>},
 };
 
 const MixerKind* FindMixer(const std::string& name) {
@@ -270,11 +298,27 @@ absl::Status CheckMamba(const TransformerConfig& c, bool second) {
   return absl::OkStatus();
 }
 
+absl::Status CheckS4(const TransformerConfig& c, const std::string& mixer) {
+  const S4Kind kind = mixer == "s4" ? S4Kind::kS4 : mixer == "s4d" ? S4Kind::kS4D : S4Kind::kDss;
+  const S4Config s4 = S4Of(c, kind, 0);
+  RESIDUAL_RETURN_IF_ERROR(CheckRange("s4_length", s4.length, 0, TransformerConfig::kMaxContext));
+  RESIDUAL_RETURN_IF_ERROR(ValidateS4Config(s4));
+  if (kind != S4Kind::kS4D && (c.n_ctx == 0 || c.n_ctx > s4.length)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'n_ctx' is ", c.n_ctx, ", expected an integer in [1, ", s4.length,
+                     "], 's4_length': the parameters of ", mixer, " are for sequences up to it"));
+  }
+  return absl::OkStatus();
+}
+
 // Parameters of one mixer, about.
 double SizeOf(const TransformerConfig& c, const std::string& mixer) {
   const double d_model = static_cast<double>(c.d_model);
   if (mixer == "attn") return 4.0 * d_model * static_cast<double>(c.n_heads * c.d_head);
   if (mixer == "mlp") return (c.gated_mlp ? 3.0 : 2.0) * d_model * static_cast<double>(c.d_mlp);
+  if (mixer != "mamba" && mixer != "mamba2") {
+    return d_model * (2 * d_model + 8 * static_cast<double>(c.d_state == 0 ? 64 : c.d_state));
+  }
   const MambaConfig m = MambaOf(c);
   const double inner = static_cast<double>(m.d_inner), state = static_cast<double>(m.d_state);
   if (mixer == "mamba") {
@@ -312,6 +356,9 @@ absl::Status ValidateTransformerConfig(const TransformerConfig& c) {
       mlp |= mixer == "mlp";
       mamba |= mixer == "mamba";
       mamba2 |= mixer == "mamba2";
+      if (kind->child == std::string("mixer") && mixer != "mamba" && mixer != "mamba2") {
+        RESIDUAL_RETURN_IF_ERROR(CheckS4(c, mixer));
+      }
     }
   }
   if (attention) {

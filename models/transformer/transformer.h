@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "models/mamba/mamba_parts.h"
+#include "models/s4/mixer/s4.h"
 #include "models/stream/residual_model.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/rotary/rotary.h"
@@ -30,8 +31,9 @@ struct TransformerConfig {
   int64_t n_ctx = 0;
   int64_t d_vocab = 0;
 
-  // The mixers of each block, in order: "attn", "mlp", "mamba", "mamba2". {{"attn"}, {"attn"}} is a
-  // two-layer attention-only model; {{"mamba"}, {"attn", "mlp"}} a mixed one.
+  // The mixers of each block, in order: "attn", "mlp", "mamba", "mamba2", "s4", "s4d", "dss".
+  // {{"attn"}, {"attn"}} is a two-layer attention-only model; {{"mamba"}, {"attn", "mlp"}} a mixed
+  // one.
   std::vector<std::vector<std::string>> blocks;
 
   int64_t n_heads = 0;
@@ -49,15 +51,23 @@ struct TransformerConfig {
 
   // Of "mamba" and "mamba2".
   int64_t d_inner = 0;  // channels of the state space; 0: 2 d_model
-  int64_t d_state = 0;  // 0: 16 of "mamba", 128 of "mamba2"
+  int64_t d_state = 0;  // 0: 16 of "mamba", 128 of "mamba2", 64 of the others
   int64_t d_conv = 4;
   bool mamba_bias = false, conv_bias = true;
-  StepInit steps;
+  StepInit steps;                // floor: of Mamba
   bool rescale_out_proj = true;  // at the start W_out is divided by sqrt(n_layers)
   int64_t dt_rank = 0;           // of "mamba"; 0: ceil(d_model / 16)
   int64_t mamba_d_head = 0;      // of "mamba2"; 0: 64
   int64_t mamba_groups = 1;
   double dt_low = 0, dt_high = 0;  // limits of the steps of "mamba2"; dt_high 0: none
+
+  // Of "s4", "s4d" and "dss", see S4Config.
+  S4Init s4_init = S4Init::kLegS;
+  Discretization s4_discretization = Discretization::kZoh;
+  int64_t s4_length = 0;  // 0: n_ctx
+  bool s4_gated = true, s4_learn_state = true;
+  bool s4_bidirectional = false, s4_reverse_from_next = false;
+  double s4_dropout = 0;
 
   NormKind norm = NormKind::kLayerNorm;
   NormPlacement norm_placement = NormPlacement::kPre;

@@ -28,6 +28,12 @@ constexpr Choice<NormKind> kNorms[] = {{"layer_norm", NormKind::kLayerNorm},
 constexpr Choice<RotaryScaling::Kind> kScalings[] = {{"none", RotaryScaling::kNone},
                                                      {"linear", RotaryScaling::kLinear},
                                                      {"llama3", RotaryScaling::kLlama3}};
+constexpr Choice<Discretization> kDiscretizations[] = {{"zoh", Discretization::kZoh},
+                                                       {"bilinear", Discretization::kBilinear}};
+constexpr Choice<S4Init> kS4Inits[] = {
+    {"legs", S4Init::kLegS}, {"legt", S4Init::kLegT},     {"fourier", S4Init::kFourier},
+    {"lin", S4Init::kLin},   {"inv", S4Init::kInv},       {"quad", S4Init::kQuad},
+    {"real", S4Init::kReal}, {"random", S4Init::kRandom}, {"random_lin", S4Init::kRandomLin}};
 constexpr Choice<NormPlacement> kPlacements[] = {{"pre", NormPlacement::kPre},
                                                  {"post", NormPlacement::kPost}};
 
@@ -63,6 +69,14 @@ void VisitFields(Config& c, Visitor&& v) {
   v.Int("mamba_groups", c.mamba_groups, 0, C::kMaxWidth);
   v.Number("dt_low", c.dt_low, 0, 1e6);
   v.Number("dt_high", c.dt_high, 0, 1e6);
+  v.OneOf("s4_init", c.s4_init, kS4Inits);
+  v.OneOf("s4_discretization", c.s4_discretization, kDiscretizations);
+  v.Int("s4_length", c.s4_length, 0, C::kMaxContext);
+  v.Bool("s4_gated", c.s4_gated);
+  v.Bool("s4_learn_state", c.s4_learn_state);
+  v.Bool("s4_bidirectional", c.s4_bidirectional);
+  v.Bool("s4_reverse_from_next", c.s4_reverse_from_next);
+  v.Number("s4_dropout", c.s4_dropout, 0, 1);
   v.OneOf("norm", c.norm, kNorms);
   v.OneOf("norm_placement", c.norm_placement, kPlacements);
   v.Bool("final_norm", c.final_norm);

@@ -110,7 +110,27 @@ std::vector<Example> Examples() {
                       {"d_state", 3},
                       {"positions", "none"},
                       {"blocks", json::array({{"mamba"}, {"attn", "mlp"}, {"mlp", "mamba"}})}};
-  return {{"Gpt2", "gpt2", gpt2},
+  const json s4 = {{"model_type", "residual"},
+                   {"d_model", 10},
+                   {"n_ctx", 24},
+                   {"d_vocab", 19},
+                   {"d_state", 6},
+                   {"dt_min", 0.05},
+                   {"dt_max", 0.5},
+                   {"positions", "none"},
+                   {"blocks", json::array({{"s4"}, {"s4"}})}};
+  json s4_options = s4;
+  s4_options.update({{"s4_init", "legt"}, {"s4_gated", false}, {"norm_placement", "post"}});
+  json s4d = s4;
+  s4d.update({{"blocks", json::array({{"s4d"}, {"s4d", "mlp"}})}, {"s4_init", "lin"}});
+  json dss = s4;
+  dss["blocks"] = json::array({{"dss"}, {"s4d"}});
+  dss["s4_discretization"] = "bilinear";
+  return {{"S4", "residual", s4},
+          {"S4Options", "residual", s4_options},
+          {"S4D", "residual", s4d},
+          {"DssAndBilinear", "residual", dss},
+          {"Gpt2", "gpt2", gpt2},
           {"Gpt2Options", "gpt2", gpt2_options},
           {"GptNeox", "gpt_neox", neox},
           {"GptNeoxInTurn", "gpt_neox", neox_in_turn},

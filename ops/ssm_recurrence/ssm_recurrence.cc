@@ -89,9 +89,10 @@ SsmOutput Run(const DiscreteSsm& ssm, const Tensor& u, const Tensor& state) {
 }  // namespace
 
 DiscreteSsm DiscretizeDiagonal(const Tensor& A, const Tensor& B, const Tensor& C, const Tensor& dt,
-                               const DiagonalKernelOptions& options) {
-  RESIDUAL_CHECK(options.discretization != Discretization::kDssSoftmax)
-      << kName << ": the softmax over positions is no recurrence";
+                               const DiagonalKernelOptions& options, int64_t length) {
+  const bool softmax = options.discretization == Discretization::kDssSoftmax;
+  RESIDUAL_CHECK(!softmax || length > 0)
+      << kName << ": the softmax over positions is a recurrence for a length only";
   const std::vector<double> steps = ssm_internal::ReadSteps(kName, dt);
   const int64_t H = static_cast<int64_t>(steps.size());
   const ChannelParam as(kName, A, 3, H, dt.dtype()), bs(kName, B, 3, H, dt.dtype());
@@ -105,7 +106,8 @@ DiscreteSsm DiscretizeDiagonal(const Tensor& A, const Tensor& B, const Tensor& C
     cs.Read(h, c.data() + h * N);
     for (int64_t n = h * N; n < (h + 1) * N; ++n) {
       const ssm_internal::Mode mode =
-          ssm_internal::ModeOf({a[n], b[n], 1, steps[h], 0}, options.discretization);
+          ssm_internal::ModeOf({a[n], b[n], 1, steps[h], length}, options.discretization);
+      RESIDUAL_CHECK(mode.shift == 0) << kName << ": mode " << n << " of the softmax grows";
       a[n] = mode.z;
       b[n] = mode.w;
     }

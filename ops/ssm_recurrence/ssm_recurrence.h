@@ -20,9 +20,10 @@ struct DiscreteSsm {
 };
 
 // From the operands of DiagonalSsmKernel and DplrSsmKernel (C itself, not C (I - A_bar^L)), with
-// the same result. Not kDssSoftmax (CHECKed): it depends on the length.
+// the same result. kDssSoftmax is a recurrence for one `length`, its softmax's, and where no mode
+// grows (Re A <= 0, CHECKed); the others do not ask for it.
 DiscreteSsm DiscretizeDiagonal(const Tensor& A, const Tensor& B, const Tensor& C, const Tensor& dt,
-                               const DiagonalKernelOptions& options = {});
+                               const DiagonalKernelOptions& options = {}, int64_t length = 0);
 DiscreteSsm DiscretizeDplr(const Tensor& Lambda, const Tensor& P, const Tensor& Q, const Tensor& B,
                            const Tensor& C, const Tensor& dt, bool conjugate_pairs = true);
 
