@@ -403,18 +403,9 @@ absl::Status ValidateTransformerConfig(const TransformerConfig& c) {
   return absl::OkStatus();
 }
 
-std::unique_ptr<ResidualModel> BuildTransformer(const TransformerConfig& c) {
+std::vector<Block> BuildBlocks(const TransformerConfig& c) {
   const absl::Status valid = ValidateTransformerConfig(c);
   RESIDUAL_CHECK(valid.ok()) << valid.message();
-
-  EmbedOptions embed;
-  embed.d_vocab = c.d_vocab;
-  embed.d_model = c.d_model;
-  embed.n_ctx = c.n_ctx;
-  embed.positions = c.positions;
-  embed.init_scale = c.init_scale;
-  embed.dropout = c.embed_dropout;
-
   std::vector<Block> blocks;
   for (size_t layer = 0; layer < c.blocks.size(); ++layer) {
     std::vector<Branch> branches;
@@ -425,7 +416,19 @@ std::unique_ptr<ResidualModel> BuildTransformer(const TransformerConfig& c) {
     }
     blocks.emplace_back(std::move(branches), c.norm_placement, c.parallel, c.resid_dropout);
   }
+  return blocks;
+}
 
+std::unique_ptr<ResidualModel> BuildTransformer(const TransformerConfig& c) {
+  EmbedOptions embed;
+  embed.d_vocab = c.d_vocab;
+  embed.d_model = c.d_model;
+  embed.n_ctx = c.n_ctx;
+  embed.positions = c.positions;
+  embed.init_scale = c.init_scale;
+  embed.dropout = c.embed_dropout;
+
+  std::vector<Block> blocks = BuildBlocks(c);
   UnembedOptions unembed;
   unembed.d_vocab = c.d_vocab;
   unembed.d_model = c.d_model;

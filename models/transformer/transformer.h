@@ -94,6 +94,9 @@ struct TransformerConfig {
 // model of a valid config has fewer than 2^40 parameters.
 absl::Status ValidateTransformerConfig(const TransformerConfig& config);
 
+// The blocks alone, for models that put something else around them. CHECKs a valid config.
+std::vector<Block> BuildBlocks(const TransformerConfig& config);
+
 // A model with parameters of no value yet: Initialize it or load a checkpoint.
 std::unique_ptr<ResidualModel> BuildTransformer(const TransformerConfig& config);
 

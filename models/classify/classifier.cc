@@ -1,0 +1,129 @@
+#include "models/classify/classifier.h"
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "models/nn/precision.h"
+#include "ops/elementwise/elementwise.h"
+#include "ops/embedding/embedding.h"
+#include "ops/layout/layout.h"
+#include "ops/reduce/reduce.h"
+#include "tensor/base/status_macros.h"
+
+namespace residual {
+namespace {
+
+Init LinearInit(int64_t n) { return Init::Uniform(1 / std::sqrt(static_cast<double>(n))); }
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<SequenceClassifier>> SequenceClassifier::Make(
+    const ClassifierConfig& c) {
+  TransformerConfig body = c.body;
+  if (c.channels > 0) body.d_vocab = 1;
+  RESIDUAL_RETURN_IF_ERROR(ValidateTransformerConfig(body));
+  const auto wrong = [](const char* field, int64_t found, const char* expected) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", field, "' is ", found, ", expected ", expected));
+  };
+  if (c.channels < 0) return wrong("channels", c.channels, "at least 0");
+  if (c.n_classes < 2) return wrong("n_classes", c.n_classes, "at least 2");
+  if (c.body.n_ctx < 1) return wrong("n_ctx", c.body.n_ctx, "the longest sequence");
+  if (body.positions != Positions::kNone && body.positions != Positions::kRotary &&
+      body.positions != Positions::kAlibi) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'positions' is \"", PositionsName(body.positions),
+                     "\", expected none, rotary or alibi: a classifier has no table of them"));
+  }
+  if (!(c.scale > 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'scale' is ", c.scale, ", expected a number above 0"));
+  }
+  return std::unique_ptr<SequenceClassifier>(new SequenceClassifier(c));
+}
+
+SequenceClassifier::SequenceClassifier(const ClassifierConfig& config) : config_(config) {
+  if (config_.channels > 0) config_.body.d_vocab = 1;  // no tokens
+  blocks_ = BuildBlocks(config_.body);
+  const TransformerConfig& body = config_.body;
+  ln_final_ = Norm(body.final_norm ? body.norm : NormKind::kNone, body.d_model, body.eps);
+}
+
+void SequenceClassifier::Describe(Visitor& v) {
+  const ClassifierConfig& c = config_;
+  const int64_t d_model = c.body.d_model;
+  const ParamOptions no_decay = ParamOptions::NoDecay();
+  if (c.channels > 0) {
+    v.Param("encoder", encoder_, {c.channels, d_model}, LinearInit(c.channels));
+    v.Param("encoder_bias", encoder_bias_, {d_model}, LinearInit(c.channels), no_decay);
+  } else {
+    v.Param("embed", encoder_, {c.body.d_vocab, d_model}, Init::Normal(1));
+  }
+  v.Hooks({kEmbed});
+  for (size_t i = 0; i < blocks_.size(); ++i) v.Child("blocks", static_cast<int>(i), blocks_[i]);
+  if (ln_final_.kind() != NormKind::kNone) v.Child("ln_final", ln_final_);
+  v.Param("head", head_, {d_model, c.n_classes}, LinearInit(d_model));
+  v.Param("head_bias", head_bias_, {c.n_classes}, LinearInit(d_model), no_decay);
+  v.Hooks({kPooled, kLogits});
+}
+
+Tensor SequenceClassifier::Forward(const Tensor& x, const std::vector<int64_t>& lengths,
+                                   const MixerContext* training, Hooks* hooks) const {
+  const bool tokens = config_.channels == 0;
+  RESIDUAL_CHECK(x.rank() == (tokens ? 2 : 3) && x.dim(1) >= 1 && x.dim(1) <= config_.body.n_ctx &&
+                 (tokens || x.dim(2) == config_.channels))
+      << x.ToString() << " for " << config_.channels << " channels, n_ctx " << config_.body.n_ctx;
+  const int64_t batch = x.dim(0), pos = x.dim(1), d_model = config_.body.d_model;
+  RESIDUAL_CHECK(lengths.empty() || static_cast<int64_t>(lengths.size()) == batch);
+  const Scope hook(hooks);
+  MixerContext context;
+  if (training != nullptr) context = *training;
+  context.positions = Tensor::Uninitialized({pos}, kI64);
+  for (int64_t t = 0; t < pos; ++t) context.positions.mutable_data<int64_t>()[t] = t;
+  const DType dtype = head_bias_.dtype();
+
+  // What each position counts for in the mean or, where one alone is read, that one.
+  Tensor weights;
+  if (!lengths.empty() || config_.pooling == Pooling::kLast) {
+    Tensor mask = Tensor::Uninitialized({batch, pos}, kBool);
+    weights = Tensor::Zeros({batch, pos, 1}, kF64);
+    for (int64_t row = 0; row < batch; ++row) {
+      const int64_t length = lengths.empty() ? pos : lengths[row];
+      RESIDUAL_CHECK(1 <= length && length <= pos) << "row " << row << " of " << length;
+      double* weight = weights.mutable_data<double>() + row * pos;
+      for (int64_t t = 0; t < pos; ++t) {
+        mask.mutable_data<bool>()[row * pos + t] = t < length;
+        if (config_.pooling == Pooling::kMean && t < length) {
+          weight[t] = 1.0 / static_cast<double>(length);
+        }
+      }
+      if (config_.pooling == Pooling::kLast) weight[length - 1] = 1;
+    }
+    weights = ConvertTo(weights, dtype);
+    if (!lengths.empty()) context.key_mask = mask;
+  }
+
+  Tensor resid;
+  if (tokens) {
+    resid = LookUp(encoder_, x);
+  } else {
+    MatMulOptions options;
+    options.bias = encoder_bias_;
+    const Tensor read = Scale(AddScalar(ConvertTo(x, dtype), -config_.center), 1 / config_.scale);
+    resid = Linear(read, encoder_, context.precision, options);
+  }
+  resid = hook(kEmbed, resid);
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    context.layer = static_cast<int>(i);
+    resid = blocks_[i].Forward(resid, context, nullptr, hook.In("blocks", context.layer));
+  }
+  resid = ln_final_.Forward(resid, hook.In("ln_final"));
+  Tensor pooled = weights.defined()
+                      ? Sum(Mul(resid, BroadcastTo(weights, {batch, pos, d_model})), 1)
+                      : Mean(resid, 1);
+  MatMulOptions options;
+  options.bias = head_bias_;
+  return hook(kLogits, Linear(hook(kPooled, pooled), head_, context.precision, options));
+}
+
+}  // namespace residual
