@@ -97,6 +97,8 @@ int main(int argc, char** argv) {
   cli.Bool("quick", &options.quick,
            "a smaller setting with bounds of its own: ten minutes at most");
   cli.Path("data", &options.data, "folder of the data, for experiments that read some");
+  cli.Path("config", &options.config,
+           "settings of the experiment as a JSON object, for experiments that take some");
   cli.Path("out", &options.out, "folder for report.html and claims.json");
   return cli.Run(argc, argv, [&]() -> absl::Status {
     if (list) {

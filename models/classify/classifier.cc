@@ -1,5 +1,6 @@
 #include "models/classify/classifier.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
@@ -67,12 +68,31 @@ void SequenceClassifier::Describe(Visitor& v) {
   v.Hooks({kPooled, kLogits});
 }
 
-Tensor SequenceClassifier::Forward(const Tensor& x, const std::vector<int64_t>& lengths,
-                                   const MixerContext* training, Hooks* hooks) const {
+void SequenceClassifier::CheckInput(const Tensor& x) const {
   const bool tokens = config_.channels == 0;
   RESIDUAL_CHECK(x.rank() == (tokens ? 2 : 3) && x.dim(1) >= 1 && x.dim(1) <= config_.body.n_ctx &&
                  (tokens || x.dim(2) == config_.channels))
       << x.ToString() << " for " << config_.channels << " channels, n_ctx " << config_.body.n_ctx;
+}
+
+Tensor SequenceClassifier::Encode(const Tensor& x, Precision precision) const {
+  if (config_.channels == 0) return LookUp(encoder_, x);
+  MatMulOptions options;
+  options.bias = encoder_bias_;
+  const Tensor values = ConvertTo(x, head_bias_.dtype());
+  return Linear(Scale(AddScalar(values, -config_.center), 1 / config_.scale), encoder_, precision,
+                options);
+}
+
+Tensor SequenceClassifier::Head(const Tensor& pooled, Precision precision) const {
+  MatMulOptions options;
+  options.bias = head_bias_;
+  return Linear(pooled, head_, precision, options);
+}
+
+Tensor SequenceClassifier::Forward(const Tensor& x, const std::vector<int64_t>& lengths,
+                                   const MixerContext* training, Hooks* hooks) const {
+  CheckInput(x);
   const int64_t batch = x.dim(0), pos = x.dim(1), d_model = config_.body.d_model;
   RESIDUAL_CHECK(lengths.empty() || static_cast<int64_t>(lengths.size()) == batch);
   const Scope hook(hooks);
@@ -103,27 +123,59 @@ Tensor SequenceClassifier::Forward(const Tensor& x, const std::vector<int64_t>& 
     if (!lengths.empty()) context.key_mask = mask;
   }
 
-  Tensor resid;
-  if (tokens) {
-    resid = LookUp(encoder_, x);
-  } else {
-    MatMulOptions options;
-    options.bias = encoder_bias_;
-    const Tensor read = Scale(AddScalar(ConvertTo(x, dtype), -config_.center), 1 / config_.scale);
-    resid = Linear(read, encoder_, context.precision, options);
-  }
-  resid = hook(kEmbed, resid);
+  Tensor resid = hook(kEmbed, Encode(x, context.precision));
   for (size_t i = 0; i < blocks_.size(); ++i) {
     context.layer = static_cast<int>(i);
     resid = blocks_[i].Forward(resid, context, nullptr, hook.In("blocks", context.layer));
   }
   resid = ln_final_.Forward(resid, hook.In("ln_final"));
-  Tensor pooled = weights.defined()
-                      ? Sum(Mul(resid, BroadcastTo(weights, {batch, pos, d_model})), 1)
-                      : Mean(resid, 1);
-  MatMulOptions options;
-  options.bias = head_bias_;
-  return hook(kLogits, Linear(hook(kPooled, pooled), head_, context.precision, options));
+  const Tensor pooled = weights.defined()
+                            ? Sum(Mul(resid, BroadcastTo(weights, {batch, pos, d_model})), 1)
+                            : Mean(resid, 1);
+  return hook(kLogits, Head(hook(kPooled, pooled), context.precision));
+}
+
+Tensor SequenceClassifier::ForwardInChunks(const Tensor& x, int64_t chunk,
+                                           size_t* state_bytes) const {
+  CheckInput(x);
+  RESIDUAL_CHECK_GE(chunk, 1);
+  const int64_t batch = x.dim(0), pos = x.dim(1);
+  std::vector<BlockState> states;
+  for (const Block& block : blocks_) {
+    for (const Branch& branch : block.branches()) RESIDUAL_CHECK(branch.mixer->causal());
+    states.push_back(block.NewState(batch));
+  }
+  MixerContext context;
+  Tensor pooled;
+  for (int64_t begin = 0; begin < pos; begin += chunk) {
+    const int64_t end = std::min(pos, begin + chunk);
+    context.past = begin;
+    context.positions = Tensor::Uninitialized({end - begin}, kI64);
+    for (int64_t t = begin; t < end; ++t) {
+      context.positions.mutable_data<int64_t>()[t - begin] = t;
+    }
+    Tensor resid = Encode(Slice(x, 1, begin, end), context.precision);
+    for (size_t i = 0; i < blocks_.size(); ++i) {
+      context.layer = static_cast<int>(i);
+      resid = blocks_[i].Forward(resid, context, &states[i], Scope());
+    }
+    resid = ln_final_.Forward(resid, Scope());
+    if (config_.pooling == Pooling::kLast) {
+      const int64_t last = resid.dim(1) - 1;
+      pooled = Slice(resid, 1, last, last + 1).Reshaped({batch, resid.dim(2)});
+    } else {
+      const Tensor sum = Sum(resid, 1);
+      pooled = pooled.defined() ? Add(pooled, sum) : sum;
+    }
+  }
+  if (config_.pooling == Pooling::kMean) pooled = Scale(pooled, 1.0 / static_cast<double>(pos));
+  if (state_bytes != nullptr) {
+    *state_bytes = pooled.bytes();
+    for (const BlockState& block : states) {
+      for (const auto& mixer : block) *state_bytes += mixer == nullptr ? 0 : mixer->bytes();
+    }
+  }
+  return Head(pooled, context.precision);
 }
 
 }  // namespace residual

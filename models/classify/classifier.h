@@ -51,10 +51,18 @@ class SequenceClassifier : public Module {
   Tensor Forward(const Tensor& x, const std::vector<int64_t>& lengths = {},
                  const MixerContext* training = nullptr, Hooks* hooks = nullptr) const;
 
+  // The same logits of rows that are read `chunk` positions at a time: what is kept between chunks,
+  // `state_bytes` of it (may be null), are the states of the mixers and the sum so far. Where all
+  // mixers are recurrences memory does not grow with the sequence. CHECKs that mixers are causal.
+  Tensor ForwardInChunks(const Tensor& x, int64_t chunk, size_t* state_bytes = nullptr) const;
+
   const ClassifierConfig& config() const { return config_; }
 
  private:
   explicit SequenceClassifier(const ClassifierConfig& config);
+  void CheckInput(const Tensor& x) const;
+  Tensor Encode(const Tensor& x, Precision precision) const;
+  Tensor Head(const Tensor& pooled, Precision precision) const;
 
   ClassifierConfig config_;
   Weight encoder_;  // [channels, d_model], or the embedding [d_vocab, d_model]

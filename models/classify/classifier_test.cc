@@ -90,6 +90,23 @@ TEST(SequenceClassifierTest, PoolsTheStream) {
   }
 }
 
+// A pixel or some at a time, with what is kept the same after 3 positions as after 12.
+TEST(SequenceClassifierTest, ChunksGiveTheSameLogits) {
+  for (const Pooling pooling : {Pooling::kMean, Pooling::kLast}) {
+    ClassifierConfig config = Config(2);
+    config.pooling = pooling;
+    const auto model = Model(config);
+    const Tensor x = RandomNormal({3, 12, 2}, 5);
+    size_t bytes[2];
+    for (const int64_t chunk : {1, 5, 12}) {
+      ExpectNear(model->ForwardInChunks(x, chunk, &bytes[0]), model->Forward(x), 1e-9);
+    }
+    model->ForwardInChunks(Slice(x, 1, 0, 3), 1, &bytes[1]);
+    EXPECT_EQ(bytes[0], bytes[1]);
+    EXPECT_GT(bytes[0], 0);
+  }
+}
+
 TEST(SequenceClassifierTest, GradientsMatchDifferences) {
   for (const int64_t channels : {0, 2}) {
     const auto model = Model(Config(channels));

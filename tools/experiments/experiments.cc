@@ -1,6 +1,7 @@
 #include "tools/experiments/experiments.h"
 
 #include "tools/experiments/mamba/mamba_induction.h"
+#include "tools/experiments/s4/s4_mnist.h"
 
 namespace residual {
 
@@ -9,6 +10,9 @@ const std::vector<Experiment>& Experiments() {
       {"mamba_induction",
        "Mamba's induction heads at lengths far beyond training (Gu and Dao 2023, table 2)",
        MambaInduction},
+      {"s4_mnist",
+       "Digits pixel by pixel, with HiPPO's state matrices and random ones (Gu et al. 2022)",
+       S4Mnist},
   };
   return experiments;
 }

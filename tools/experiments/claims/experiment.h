@@ -36,8 +36,9 @@ struct Findings {
 struct ExperimentOptions {
   bool quick = false;  // a smaller setting that still shows the claim, in minutes
   uint64_t seed = 0;
-  std::string data;  // --data, or ""
-  std::string out;   // a folder that exists
+  std::string data;    // --data, or ""
+  std::string config;  // --config, or ""
+  std::string out;     // a folder that exists
   // A line for people: what is being done, what came of it.
   std::function<void(const std::string& line)> say;
 };
