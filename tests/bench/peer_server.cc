@@ -6,6 +6,10 @@
 //   {"do": "train", "config": {..}, "seed": 1, "folder": "..", "tokens": "..", "shape": [steps,
 //    batch, pos + 1], "lr": 1e-3, "weight_decay": 0.1, "precision": "f32"}
 //       the current workload is a training step; writes the initial weights to folder
+//   {"do": "classifier", "d_model": 128, "d_state": 64, "n_layers": 4, "batch": 50, "length": 784,
+//    "values": "..", "weights": "..", "lr": 1e-3, "weight_decay": 0.01}
+//       the current workload is a training step of an S4D classifier on a batch of f32 values, row
+//       i of class i mod 10; writes the initial weights
 //   {"do": "model", "folder": "..", "shape": [batch, pos], "dtype": "f32", "backward": false,
 //    "last_logits": 0}
 //       the current workload is a forward pass of a saved model on tokens 0, 1, .. ; with the
@@ -36,6 +40,7 @@
 #include "nlohmann/json.hpp"
 #include "tensor/base/parallel.h"
 #include "tensor/testing/limits.h"
+#include "tests/bench/peer_classifier.h"
 #include "tests/bench/peer_models.h"
 #include "tests/bench/peer_ops.h"
 
@@ -65,9 +70,16 @@ class Server {
   Json Answer(const Json& request) {
     const std::string what = request.value("do", "");
     if (what == "op") return Prepare(request);
-    if (what == "train") return Check(training_.Prepare(request, &workload_));
+    if (what == "train") {
+      classifies_ = false;
+      return Check(training_.Prepare(request, &workload_));
+    }
     if (what == "model") return Check(PrepareForward(request, &workload_));
-    if (what == "losses") return {{"losses", training_.losses()}};
+    if (what == "classifier") {
+      classifies_ = true;
+      return Check(classifier_.Prepare(request, &losses_, &workload_));
+    }
+    if (what == "losses") return {{"losses", classifies_ ? losses_ : training_.losses()}};
     if (what == "limits") return Limits(request);
     if (what == "move") return Move(request);
     if (!workload_) return Error("nothing is prepared");
@@ -152,6 +164,9 @@ class Server {
 
   Workload workload_;
   PeerTraining training_;
+  PeerClassifier classifier_;
+  std::vector<double> losses_;  // of the classifier
+  bool classifies_ = false;     // what was trained last
   std::unique_ptr<MemoryTraffic> traffic_;
   bool traffic_copies_ = false;
 };

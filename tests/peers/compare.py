@@ -66,13 +66,14 @@ def main():
     import op_rows
     import race as races
     import report
+    import s4_rows
     import scan_rows
     import ssm_rows
 
     rows = [
         row
         for row in op_rows.all_rows() + scan_rows.all_rows() + ssm_rows.all_rows() +
-        model_rows.all_rows()
+        s4_rows.all_rows() + model_rows.all_rows()
         if fnmatch.fnmatch(row.title(), args.filter)
     ]
     if not rows:
