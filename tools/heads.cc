@@ -1,4 +1,4 @@
-// Scores a model's attention heads by where they look.
+// Scores a model's attention heads, and the channels of its state spaces, by where they look.
 
 #include <algorithm>
 #include <cstdio>
@@ -12,7 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "interp/heads/detect.h"
 #include "interp/heads/head_scores.h"
-#include "interp/heads/pattern_statistics.h"
+#include "interp/heads/map_scores.h"
 #include "models/zoo/zoo.h"
 #include "nlohmann/json.hpp"
 #include "tensor/base/status_macros.h"
@@ -68,31 +68,21 @@ absl::StatusOr<Tensor> TokensOf(const Flags& flags, const ResidualModel& model, 
       flags.first_token < 0 ? std::nullopt : std::optional(flags.first_token));
 }
 
+// "L1H3", "L0C17".
+std::string UnitName(const MapScores& scores, const HeadIndex& index) {
+  if (index.layer < 0) return "";
+  return absl::StrCat("L", index.layer, std::string(1, scores.unit[index.layer]), index.head);
+}
+
 absl::Status Run(const CommandLine& cli, const ModelFlags& model_flags, const Flags& flags) {
   RESIDUAL_ASSIGN_OR_RETURN(const LoadedModel loaded, model_flags.Load());
   RESIDUAL_ASSIGN_OR_RETURN(const Tensor tokens, TokensOf(flags, *loaded.model, cli.seed()));
-  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<Tensor> patterns,
-                            ReadPatterns(*loaded.model, tokens));
-  std::map<std::string, HeadTable> tables;
-  for (const auto& [kind, name] : {std::pair(HeadKind::kPreviousToken, "previous_token"),
-                                   std::pair(HeadKind::kDuplicateToken, "duplicate_token"),
-                                   std::pair(HeadKind::kInduction, "induction")}) {
-    DetectOptions options = flags.detect;
-    tables[name] = DetectHeads(patterns, tokens, kind, options);
-    options.measure = DetectMeasure::kAbs;
-    tables[absl::StrCat(name, ".abs")] = DetectHeads(patterns, tokens, kind, options);
-  }
-  if (IsRepeatedAfterFirst(tokens)) {
-    tables["induction_stripe"] = InductionStripes(patterns);
-  } else {
+  RESIDUAL_ASSIGN_OR_RETURN(const MapScores scores, ScoreMaps(*loaded.model, tokens, flags.detect));
+  const std::map<std::string, HeadTable>& tables = scores.tables;
+  if (tables.count("induction_stripe") == 0) {
     PrintWarning(cli, absl::StrCat("no induction_stripe: the tokens ", tokens.ToString(),
                                    " are not a first token and a passage twice"));
   }
-  const PatternStatistics statistics = MeasurePatterns(patterns);
-  tables["pattern.entropy"] = statistics.entropy;
-  tables["pattern.mean_distance"] = statistics.mean_distance;
-  tables["pattern.first_token"] = statistics.first_token;
-  tables["pattern.current_token"] = statistics.current_token;
 
   std::vector<NamedTensor> tensors;
   json result = {{"out", flags.out},
@@ -104,6 +94,9 @@ absl::Status Run(const CommandLine& cli, const ModelFlags& model_flags, const Fl
     result["tensors"].push_back({{"name", name}, {"shape", tensors.back().second.shape().sizes()}});
     const BestHead best = Best(table);
     result["best"][name] = {{"head", {best.head.layer, best.head.head}}, {"score", best.score}};
+    if (best.head.layer >= 0) {
+      result["best"][name]["unit"] = std::string(1, scores.unit[best.head.layer]);
+    }
   }
   RESIDUAL_RETURN_IF_ERROR(WriteSafetensors(flags.out, tensors));
   if (cli.json()) {
@@ -113,7 +106,7 @@ absl::Status Run(const CommandLine& cli, const ModelFlags& model_flags, const Fl
   std::printf("tokens %s\n%-24s %-8s %s\n", tokens.shape().ToString().c_str(), "", "highest", "");
   for (const auto& [name, table] : tables) {
     const BestHead best = Best(table);
-    std::printf("%-24s %-8s %.4f\n", name.c_str(), HeadName(best.head).c_str(), best.score);
+    std::printf("%-24s %-8s %.4f\n", name.c_str(), UnitName(scores, best.head).c_str(), best.score);
   }
   return absl::OkStatus();
 }
@@ -129,6 +122,9 @@ int main(int argc, char** argv) {
       "difference of the patterns, times their length); induction_stripe: mean attention to the "
       "token after the earlier occurrence, where the tokens are a first one and a passage twice; "
       "pattern.*: entropy (nats), mean distance, attention to the first and to the current token. "
+      "Channels of a state space (heads of Mamba-2) are scored like heads, by the sizes of their "
+      "hidden attention with rows scaled to 1; of them also memory.length, the tokens until what "
+      "is held has faded to 1/e, and memory.step, the mean step. "
       "Without --tokens: random tokens, repeated once.",
       "--model=DIR --out=heads.safetensors");
   residual::ModelFlags model(cli, residual::ModelFlags::kRun);

@@ -1,5 +1,5 @@
-// A page about one prompt: where heads look, what the model would say at every layer, and why it
-// says what it says.
+// A page about one prompt: where heads and channels look, what the model would say at every layer,
+// and why it says what it says.
 
 #include <cstdio>
 #include <filesystem>
@@ -108,6 +108,16 @@ absl::Status Run(const CommandLine& cli, const ModelFlags& model_flags,
       result["next"].push_back(next);
     }
     for (const NamedValue& part : study.parts) result["attribution"][part.name] = part.value;
+    for (const PromptMemory& memory : study.memories) {
+      result["memory"].push_back({{"layer", memory.name},
+                                  {"step", memory.step},
+                                  {"kept_median", memory.kept_median},
+                                  {"kept_low", memory.kept_low},
+                                  {"length",
+                                   {{"low", memory.length_low},
+                                    {"median", memory.length_median},
+                                    {"high", memory.length_high}}}});
+    }
     if (tuned.has_value()) {
       result["held_out_kl"] = {{"logit_lens", tuned->logit_lens_kl},
                                {"tuned_lens", tuned->tuned_lens_kl}};
@@ -129,7 +139,8 @@ absl::Status Run(const CommandLine& cli, const ModelFlags& model_flags,
 int main(int argc, char** argv) {
   residual::CommandLine cli(
       "lens",
-      "Writes one page about a prompt: its tokens and where heads look, what the model would say "
+      "Writes one page about a prompt: its tokens and where heads look (the channels of a state "
+      "space by their hidden attention, with what its memory keeps), what the model would say "
       "at every layer (logit lens; with --tune_on a tuned lens beside it), and what every part of "
       "the stream adds to the logit of the next token. The page carries all it needs inside.",
       "--model=DIR --prompt='The cat sat on the' --out=report.html");
@@ -142,6 +153,8 @@ int main(int argc, char** argv) {
   cli.Int("wrong", &flags.study.wrong, -1, int64_t{1} << 31,
           "id of the token to compare with; -1: the second most likely");
   cli.Int("top", &flags.study.top, 2, 100, "how many tokens to list of each prediction");
+  cli.Int("channels", &flags.study.channels, 1, 1 << 20,
+          "channels of a state space to show of each layer: those that move most");
   cli.Path("tune_on", &flags.tune_on, "a text to train a tuned lens on");
   cli.Int("tune_steps", &flags.tune.steps, 1, 1 << 20, "steps of that training");
   cli.Int("tune_rows", &flags.tune.rows, 1, 1 << 12, "windows of text in a step");

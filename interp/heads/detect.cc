@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "tensor/base/check.h"
+#include "tensor/base/parallel.h"
 #include "tensor/base/random.h"
 
 namespace residual {
@@ -77,10 +78,12 @@ HeadTable DetectHeads(const std::vector<Tensor>& patterns, const Tensor& tokens,
     for (int64_t b = 0; b < batch; ++b) {
       const std::vector<double> ideal =
           DetectionPattern(kind, ids.span<int64_t>().subspan(b * n, n));
-      for (int64_t h = 0; h < heads; ++h) {
-        const absl::Span<const double> head(values.data() + (b * heads + h) * n * n, n * n);
-        row[h] += Agreement(head, ideal, n, options) / static_cast<double>(batch);
-      }
+      ParallelFor(heads, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t h = begin; h < end; ++h) {
+          const absl::Span<const double> head(values.data() + (b * heads + h) * n * n, n * n);
+          row[h] += Agreement(head, ideal, n, options) / static_cast<double>(batch);
+        }
+      });
     }
   }
   return table;

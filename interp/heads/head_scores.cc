@@ -1,6 +1,7 @@
 #include "interp/heads/head_scores.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <utility>
 
@@ -60,6 +61,7 @@ BestHead Best(const HeadTable& table) {
   BestHead best;
   for (size_t layer = 0; layer < table.size(); ++layer) {
     for (size_t head = 0; head < table[layer].size(); ++head) {
+      if (std::isnan(table[layer][head])) continue;
       if (best.head.layer < 0 || table[layer][head] > best.score) {
         best = {{static_cast<int>(layer), static_cast<int>(head)}, table[layer][head]};
       }

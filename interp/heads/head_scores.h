@@ -45,7 +45,7 @@ struct HeadIndex {
   }
 };
 
-// The largest entry and its head; 0 and none for an empty table.
+// The largest entry that is not NaN, and its head; 0 and none for an empty table.
 struct BestHead {
   HeadIndex head;
   double score = 0;

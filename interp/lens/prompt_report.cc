@@ -15,6 +15,8 @@ enum Color { kBlue, kOrange, kGreen, kPurple, kGrey };
 
 constexpr char kLens[] =
     "https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/interpreting-gpt-the-logit-lens";
+constexpr char kHidden[] = "https://arxiv.org/abs/2403.01590";
+constexpr char kMamba[] = "https://arxiv.org/abs/2312.00752";
 constexpr char kTuned[] = "https://arxiv.org/abs/2303.08112";
 constexpr int64_t kColumns = 48;  // positions in a lens table
 constexpr size_t kBars = 24;      // parts in a plot
@@ -31,6 +33,7 @@ class Page {
   void Write() {
     Opening();
     Patterns();
+    Memory();
     Lens("What it would say at each layer", study_.logit_lens, /*tuned=*/false);
     if (study_.tuned_lens.has_value()) {
       Lens("The same through a tuned lens", *study_.tuned_lens, /*tuned=*/true);
@@ -70,16 +73,32 @@ class Page {
   }
 
   void Patterns() {
-    report_.Section("Where heads look");
+    report_.Section(study_.has_channels ? "Where information comes from" : "Where heads look");
     if (study_.patterns.empty()) {
       report_.Paragraph("This model has no attention patterns.");
       return;
+    }
+    if (study_.has_channels) {
+      report_.Paragraph(
+          Html(
+              "A state space, too, moves information between tokens: what each unit (C: a channel, "
+              "H: a head) writes at a token is a weighted sum of what it read at earlier ones, its "
+              "hidden attention (") +
+          Link(kHidden, "Ali, Zimerman and Wolf 2024") +
+          "). The weights have signs; shown are their sizes, those of each token scaled to sum to "
+          "1. Of a layer with many channels, those that move most from earlier tokens to later "
+          "ones, and the mean of all.");
     }
     TokenView view;
     view.caption =
         "Choose a head, then a token: what it attends to is shaded. Right: the whole pattern, "
         "queries from top to bottom. A head's note says where more than half of its attention "
         "goes.";
+    if (study_.has_channels) {
+      view.caption =
+          "Choose a unit, then a token: what comes from where is shaded. Right: the whole map, "
+          "the reading token from top to bottom. A note says where more than half comes from.";
+    }
     if (study_.patterns_left_out > 0) {
       view.caption +=
           Html(absl::StrCat(" To keep the page small, ", study_.patterns_left_out,
@@ -91,6 +110,59 @@ class Page {
     }
     view.selected = static_cast<int64_t>(study_.tokens.size()) - 1;
     report_.Tokens(view);
+  }
+
+  static std::string Length(double tokens) {
+    return tokens >= 1e6 ? "over a million" : FormatNumber(tokens, tokens < 10 ? 1 : 0);
+  }
+
+  void Memory() {
+    if (study_.memories.empty()) return;
+    report_.Section("What the memory keeps");
+    report_.Paragraph(
+        Html(
+            "At every token a state space chooses a step. A large one resets its memory to what is "
+            "read now, a small one lets the past persist and passes over the token (") +
+        Link(kMamba, "Gu and Dao 2023, section 3.5") +
+        "). Shown is the step relative to its mean over the prompt, averaged over the layer's "
+        "units; point at a number for how much of the past is left.");
+    const int64_t pos = static_cast<int64_t>(study_.tokens.size()),
+                  first = std::max<int64_t>(0, pos - kColumns);
+    Table steps;
+    steps.columns.push_back({"layer", false});
+    for (int64_t t = first; t < pos; ++t) steps.columns.push_back({Token(study_.tokens[t]), true});
+    Table lengths;
+    lengths.columns = {
+        {"layer", false}, {"units"}, {"lowest tenth"}, {"median"}, {"highest tenth"}};
+    double largest = 2;  // of all layers: a row of usual steps stays light
+    for (const PromptMemory& memory : study_.memories) {
+      largest =
+          std::max(largest, *std::max_element(memory.step.begin() + first, memory.step.end()));
+    }
+    for (auto memory = study_.memories.rbegin(); memory != study_.memories.rend(); ++memory) {
+      std::vector<TableCell> row = {{Html(memory->name)}};
+      for (int64_t t = first; t < pos; ++t) {
+        row.push_back({FormatNumber(memory->step[t], 1), memory->step[t] / largest,
+                       absl::StrCat("left of the past: ", Percent(memory->kept_median[t]),
+                                    " in the median unit\n", Percent(memory->kept_low[t]),
+                                    " at the tenth that forgets most")});
+      }
+      steps.rows.push_back(row);
+      lengths.rows.push_back({{Html(memory->name)},
+                              {Html(absl::StrCat(memory->n_units))},
+                              {Html(Length(memory->length_low))},
+                              {Html(Length(memory->length_median))},
+                              {Html(Length(memory->length_high))}});
+    }
+    steps.caption = "Relative steps. The stronger the shade, the more the memory is reset.";
+    if (first > 0) {
+      steps.caption += Html(absl::StrCat(" The last ", kColumns, " of ", pos, " tokens."));
+    }
+    report_.AddTable(steps);
+    lengths.caption =
+        "How many tokens a unit remembers: until what its slowest part held has faded to 1/e, at "
+        "the steps of this prompt.";
+    report_.AddTable(lengths);
   }
 
   void Lens(const std::string& title, const LensReading& reading, bool tuned) {

@@ -41,5 +41,32 @@ TEST(PromptReportTest, SaysWhatWasFound) {
   }
 }
 
+// What the page of a state space has besides; of made-up findings.
+TEST(PromptReportTest, SaysWhatAMemoryKeeps) {
+  const auto model = GoldenModel();
+  PromptStudy study = *StudyPrompt(*model, {5, 6});
+  study.has_channels = true;
+  study.patterns[0].name = "L0C17";
+  PromptMemory memory;
+  memory.name = "L1";
+  memory.n_units = 40;
+  memory.step = {0.25, 1.75};
+  memory.kept_median = {0.99, 0.5};
+  memory.kept_low = {0.9, 0.02};
+  memory.length_low = 2.5;
+  memory.length_median = 17;
+  memory.length_high = 3e7;
+  study.memories = {memory};
+  PromptPage page;
+  page.token_text = [](int64_t id) { return absl::StrCat("t", id); };
+  const std::string html = PromptReport(study, page).ToString();
+  for (const char* part : {"Where information comes from", "What the memory keeps", "L0C17", "1.8",
+                           "2.5", "17", "over a million", "2.0 %"}) {
+    EXPECT_TRUE(absl::StrContains(html, part)) << part;
+  }
+  EXPECT_FALSE(absl::StrContains(html, "Where heads look"));
+  EXPECT_EQ(Count(html, "<figure class=\"table\""), 4);  // the lens, the heads, and two more
+}
+
 }  // namespace
 }  // namespace residual

@@ -7,12 +7,10 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "interp/attribution/decomposition.h"
 #include "interp/attribution/logit_attribution.h"
 #include "interp/heads/pattern_statistics.h"
-#include "models/nn/hook.h"
-#include "models/nn/module.h"
+#include "interp/token_maps/token_maps.h"
 #include "ops/loss/cross_entropy.h"
 #include "tensor/base/status_macros.h"
 
@@ -20,15 +18,6 @@ namespace residual {
 namespace {
 
 constexpr double kMostly = 0.5;
-
-// Activations [batch, n, query, key] that say where something looks. A mixer of another kind that
-// has one (the hidden attention of a state-space model, per channel) is a line here; `letter` is
-// what one of its n is called.
-struct PatternSource {
-  const char* hook;
-  char letter;
-};
-constexpr PatternSource kPatternSources[] = {{"blocks.*.attn.hook_pattern", 'H'}};
 
 // What more than half of the attention goes to.
 std::string MostlyLooksAt(const PatternStatistics& statistics, const Tensor& pattern,
@@ -43,32 +32,104 @@ std::string MostlyLooksAt(const PatternStatistics& statistics, const Tensor& pat
   return "";
 }
 
-void AddPatterns(const Tensor& pattern, int layer, char letter, PromptStudy& study) {
-  const PatternStatistics statistics = MeasurePatterns({pattern});
-  for (int64_t head = 0; head < pattern.dim(1); ++head) {
-    study.patterns.push_back({absl::StrCat("L", layer, std::string(1, letter), head),
-                              MostlyLooksAt(statistics, pattern, head), pattern.Row(0).Row(head)});
+// weights: [1, n, query, key].
+void AddPatterns(const Tensor& weights, const std::vector<std::string>& names, PromptStudy& study) {
+  const PatternStatistics statistics = MeasurePatterns({weights});
+  for (int64_t i = 0; i < weights.dim(1); ++i) {
+    study.patterns.push_back(
+        {names[i], MostlyLooksAt(statistics, weights, i), weights.Row(0).Row(i)});
   }
 }
 
-absl::Status ReadPatternsOf(const ResidualModel& model, const Tensor& tokens, PromptStudy& study) {
-  const std::vector<DeclaredHook> declared = HookPoints(model);
-  Hooks hooks;
-  for (const PatternSource& source : kPatternSources) {
-    if (std::none_of(declared.begin(), declared.end(), [&](const DeclaredHook& hook) {
-          return GlobMatches(source.hook, hook.name);
-        })) {
-      continue;
+// The channels that move most from earlier tokens to later ones, and the mean of all.
+void AddChannels(const TokenMapSource& source, int64_t most, int64_t n, PromptStudy& study) {
+  std::vector<std::pair<double, int64_t>> moved;
+  std::vector<double> sizes(n * n);
+  source.ForEachMapPiece([&](int64_t first, const Tensor& maps) {
+    const std::vector<double> values = maps.ToDoubles();
+    for (int64_t i = 0; i < maps.dim(1); ++i) {
+      double sum = 0;
+      for (int64_t k = 0; k < n * n; ++k) {
+        const double size = std::abs(values[i * n * n + k]);
+        sizes[k] += size;
+        if (k % n < k / n) sum += size;
+      }
+      moved.push_back({-sum, first + i});
     }
-    hooks.Read(source.hook, [&study, source](absl::string_view name, const Tensor& x) {
-      const std::vector<absl::string_view> parts = absl::StrSplit(name, '.');
-      int layer = 0;
-      RESIDUAL_CHECK(absl::SimpleAtoi(parts[1], &layer)) << std::string(name);
-      AddPatterns(x, layer, source.letter, study);
-    });
+  });
+  const int64_t shown = std::min(most, source.n_units());
+  std::partial_sort(moved.begin(), moved.begin() + shown, moved.end());
+  std::vector<int64_t> units;
+  for (int64_t i = 0; i < shown; ++i) units.push_back(moved[i].second);
+  std::sort(units.begin(), units.end());
+  std::vector<std::string> names;
+  for (const int64_t unit : units) names.push_back(source.Name(unit));
+  Tensor mean = Tensor::Uninitialized({1, 1, n, n});
+  for (int64_t query = 0; query < n; ++query) {
+    double sum = 0;
+    for (int64_t key = 0; key < n; ++key) sum += sizes[query * n + key];
+    for (int64_t key = 0; key < n; ++key) {
+      mean.mutable_data<float>()[query * n + key] =
+          sum > 0 ? static_cast<float>(sizes[query * n + key] / sum) : 0.0f;
+    }
   }
-  if (hooks.empty()) return absl::OkStatus();
-  return model.Run({tokens}, &hooks).status();
+  AddPatterns(mean, {absl::StrCat("L", source.layer(), " mean")}, study);
+  AddPatterns(source.Weights(units), names, study);
+}
+
+// The value below which a share of `values` lies.
+double Quantile(std::vector<double> values, double share) {
+  const auto at = static_cast<int64_t>(share * static_cast<double>(values.size() - 1));
+  std::nth_element(values.begin(), values.begin() + at, values.end());
+  return values[at];
+}
+
+PromptMemory DescribeMemory(const Retention& memory, int layer) {
+  const int64_t n = memory.step.dim(1), units = memory.step.dim(2);
+  const std::vector<double> step = memory.step.ToDoubles(), kept = memory.kept.ToDoubles();
+  PromptMemory result;
+  result.name = absl::StrCat("L", layer);
+  result.n_units = units;
+  std::vector<double> usual(units);
+  for (size_t i = 0; i < step.size(); ++i) usual[i % units] += step[i] / static_cast<double>(n);
+  for (int64_t t = 0; t < n; ++t) {
+    double relative = 0;
+    for (int64_t u = 0; u < units; ++u) {
+      relative += usual[u] > 0 ? step[t * units + u] / usual[u] : 1;
+    }
+    result.step.push_back(relative / static_cast<double>(units));
+    const std::vector<double> here(kept.begin() + t * units, kept.begin() + (t + 1) * units);
+    result.kept_median.push_back(Quantile(here, 0.5));
+    result.kept_low.push_back(Quantile(here, 0.1));
+  }
+  const std::vector<double> lengths = MemoryLengths(memory);
+  result.length_low = Quantile(lengths, 0.1);
+  result.length_median = Quantile(lengths, 0.5);
+  result.length_high = Quantile(lengths, 0.9);
+  return result;
+}
+
+absl::Status ReadMapsOf(const ResidualModel& model, const Tensor& tokens, int64_t channels,
+                        PromptStudy& study) {
+  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<TokenMapSource> sources,
+                            ReadTokenMaps(model, tokens));
+  for (const TokenMapSource& source : sources) {
+    study.has_channels |= !source.is_attention();
+    if (!source.is_attention() && source.n_units() > channels) {
+      AddChannels(source, channels, tokens.dim(1), study);
+    } else {
+      std::vector<int64_t> units;
+      std::vector<std::string> names;
+      for (int64_t i = 0; i < source.n_units(); ++i) {
+        units.push_back(i);
+        names.push_back(source.Name(i));
+      }
+      AddPatterns(source.Weights(units), names, study);
+    }
+    const Retention memory = source.Memory();
+    if (memory.defined()) study.memories.push_back(DescribeMemory(memory, source.layer()));
+  }
+  return absl::OkStatus();
 }
 
 // Drops the patterns of the heads that attribute least, until the rest is small enough.
@@ -158,7 +219,7 @@ absl::StatusOr<PromptStudy> StudyPrompt(const ResidualModel& model,
   }
   study.parts.push_back({"bias", directions.bias[0]});
 
-  RESIDUAL_RETURN_IF_ERROR(ReadPatternsOf(model, ids, study));
+  RESIDUAL_RETURN_IF_ERROR(ReadMapsOf(model, ids, options.channels, study));
   study.heads.resize(model.n_layers());
   if (!found.heads.values.empty()) {
     const Tensor heads = Attribute(found.heads, directions);

@@ -19,11 +19,11 @@
 
 namespace residual {
 
-// A pattern of one head (or channel) on the prompt.
+// Where one head (or channel) looks on the prompt.
 struct PromptPattern {
-  std::string name;        // "L1H0"
+  std::string name;        // "L1H0", "L1C17", "L1 mean" of all channels
   std::string note;        // what it mostly looks at: "previous token", or ""
-  Tensor pattern;          // [query, key]
+  Tensor pattern;          // [query, key], weights
   double attribution = 0;  // of the head to the difference of logits; 0 where it is not known
 };
 
@@ -31,6 +31,18 @@ struct PromptPattern {
 struct NamedValue {
   std::string name;
   double value = 0;
+};
+
+// What a fading memory (a state space's) does with every token of the prompt.
+struct PromptMemory {
+  std::string name;  // "L0"
+  int64_t n_units = 0;
+  // For each token: the mean step of the units, each relative to its own mean over the prompt (more
+  // than 1: written more strongly than usual, and more of the past forgotten), and the share of the
+  // past that is left in the median unit and in the one at the lowest tenth.
+  std::vector<double> step, kept_median, kept_low;
+  // Tokens that units remember (MemoryLengths), at the lowest tenth, the median, the highest tenth.
+  double length_low = 0, length_median = 0, length_high = 0;
 };
 
 struct PromptStudy {
@@ -42,6 +54,8 @@ struct PromptStudy {
 
   std::vector<PromptPattern> patterns;
   int64_t patterns_left_out = 0;
+  bool has_channels = false;           // some patterns are sizes of signed maps, rows scaled to 1
+  std::vector<PromptMemory> memories;  // of the mixers that have one
 
   // Streams at the beginning of every block, and the last: [n, 1, pos].
   LensReading logit_lens;
@@ -61,6 +75,9 @@ struct PromptOptions {
   // So many pattern entries are kept at most (a page carries half a byte each); of more, those of
   // the heads with the largest attributions.
   int64_t pattern_entries = 8 << 20;
+  // Channels of a state space to show of each layer that has more: those that move most from
+  // earlier tokens to later ones, and the mean of all.
+  int64_t channels = 8;
   const TunedLens* tuned_lens = nullptr;
 };
 

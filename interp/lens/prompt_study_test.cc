@@ -1,12 +1,17 @@
 #include "interp/lens/prompt_study.h"
 
+#include <algorithm>
 #include <cmath>
+#include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "gtest/gtest.h"
 #include "interp/testing/golden.h"
 #include "interp/testing/planted_circuit.h"
+#include "interp/token_maps/token_maps.h"
 #include "models/nn/module.h"
 #include "models/transformer/transformer.h"
 
@@ -85,6 +90,71 @@ TEST(PromptStudyTest, OneTokenAndNoAttention) {
   EXPECT_TRUE(std::isnan(study->loss));
   EXPECT_TRUE(study->patterns.empty());
   EXPECT_TRUE(study->heads[0].empty());
+}
+
+// Of 40 channels the ones that move most, and what the memory does.
+TEST(PromptStudyTest, AStateSpaceIsShownToo) {
+  TransformerConfig config;
+  config.d_model = 8;
+  config.n_ctx = 16;
+  config.d_vocab = 11;
+  config.d_inner = 40;
+  config.d_state = 3;
+  config.blocks = {{"mamba"}, {"mamba"}};
+  const auto model = BuildTransformer(config);
+  Initialize(*model, 3);
+  const std::vector<int64_t> tokens = {5, 1, 7, 5, 2};
+  PromptOptions options;
+  options.channels = 3;
+  const auto study = StudyPrompt(*model, tokens, options);
+  ASSERT_TRUE(study.ok()) << study.status();
+  EXPECT_TRUE(study->has_channels);
+  ASSERT_EQ(study->patterns.size(), 8u);
+  EXPECT_EQ(study->patterns[0].name, "L0 mean");
+  EXPECT_EQ(study->patterns[4].name, "L1 mean");
+  const auto sources = ReadTokenMaps(*model, Tensor::Of<int64_t>({1, 5}, tokens)).value();
+  for (const TokenMapSource& source : sources) {
+    std::vector<std::pair<double, std::string>> moved;
+    std::vector<double> sizes(25);
+    for (int64_t c = 0; c < 40; ++c) {
+      const std::vector<double> map = source.Maps({c}).ToDoubles();
+      double sum = 0;
+      for (int i = 0; i < 25; ++i) {
+        sizes[i] += std::abs(map[i]);
+        if (i / 5 > i % 5) sum += std::abs(map[i]);
+      }
+      moved.push_back({sum, source.Name(c)});
+    }
+    std::sort(moved.rbegin(), moved.rend());
+    std::set<std::string> wanted, found;
+    for (int i = 0; i < 3; ++i) {
+      wanted.insert(moved[i].second);
+      found.insert(study->patterns[4 * source.layer() + 1 + i].name);
+    }
+    EXPECT_EQ(found, wanted);
+    const std::vector<double> mean = study->patterns[4 * source.layer()].pattern.ToDoubles();
+    for (int query = 0; query < 5; ++query) {
+      double sum = 0;
+      for (int key = 0; key < 5; ++key) sum += sizes[5 * query + key];
+      for (int key = 0; key < 5; ++key) {
+        EXPECT_NEAR(mean[5 * query + key], sizes[5 * query + key] / sum, 1e-6);
+      }
+    }
+  }
+  ASSERT_EQ(study->memories.size(), 2u);
+  const PromptMemory& memory = study->memories[1];
+  EXPECT_EQ(memory.name, "L1");
+  EXPECT_EQ(memory.n_units, 40);
+  double steps = 0;
+  for (int t = 0; t < 5; ++t) {
+    steps += memory.step[t];
+    EXPECT_LE(memory.kept_low[t], memory.kept_median[t]);
+    EXPECT_GT(memory.kept_low[t], 0);
+    EXPECT_LT(memory.kept_median[t], 1);
+  }
+  EXPECT_NEAR(steps, 5, 1e-6);  // each relative to its own mean
+  EXPECT_LT(memory.length_low, memory.length_median);
+  EXPECT_LT(memory.length_median, memory.length_high);
 }
 
 TEST(PromptStudyTest, WhatIsWrongIsNamed) {

@@ -48,6 +48,12 @@ json Linear(const std::string& name, const std::string& range, const std::option
   return scale;
 }
 
+void MakeLogarithmic(json& scale) {
+  scale["type"] = "log";
+  scale["nice"] = false;  // whole decades would leave half of the plot empty
+  scale.erase("zero");
+}
+
 json Axis(const std::string& orient, const std::string& scale, const std::string& title,
           const std::string& format, bool grid) {
   json axis = {
@@ -87,11 +93,12 @@ json LinePlot(const std::vector<Series>& series, const AxesOptions& options,
   for (const Series& line : series) {
     RESIDUAL_CHECK_EQ(line.x.size(), line.y.size()) << line.name;
     for (size_t i = 0; i < line.x.size(); ++i) {
+      const bool drawn = !options.log_y || line.y[i] > 0;
       values.push_back({{"s", line.name},
                         {"c", line.color},
                         {"d", line.dashed ? 1 : 0},
                         {"x", Number(line.x[i])},
-                        {"y", Number(line.y[i])}});
+                        {"y", drawn ? Number(line.y[i]) : json(nullptr)}});
     }
   }
   json spec = Frame(options.height);
@@ -100,16 +107,20 @@ json LinePlot(const std::vector<Series>& series, const AxesOptions& options,
   scales.push_back(Linear("x", "width", std::nullopt, std::nullopt, false,
                           {{"data", "points"}, {"field", "x"}}));
   scales[0]["nice"] = false;
+  if (!options.log_x_ticks.empty()) MakeLogarithmic(scales[0]);
   scales.push_back(Linear("y", "height", options.y_low, options.y_high, false,
                           {{"data", "points"}, {"field", "y"}}));
+  if (options.log_y) MakeLogarithmic(scales[1]);
   scales.push_back(ColorScale());
   spec["axes"] = {Axis("left", "y", options.y_title, "~g", true),
                   Axis("bottom", "x", options.x_title, options.x_format, false)};
   spec["axes"][0]["tickCount"] = 5;
   spec["axes"][1]["tickCount"] = Signal("max(3, floor(width / 90))");
+  if (!options.log_x_ticks.empty()) spec["axes"][1]["values"] = options.log_x_ticks;
   // Integers: no tick between two of them that would read as one of them.
   if (options.x_format == "d") spec["axes"][1]["tickMinStep"] = 1;
-  if (series.size() > 1) spec["legends"] = {Legend(series, scales, "stroke", "stroke")};
+  if (options.legend && series.size() > 1)
+    spec["legends"] = {Legend(series, scales, "stroke", "stroke")};
 
   json& marks = spec["marks"] = json::array();
   if (band) {

@@ -24,6 +24,11 @@ struct AxesOptions {
   std::string x_format, y_format = ".2f";  // d3-format; of y: what is shown when pointed at
   std::optional<double> y_low, y_high;     // of the y axis; else from the data
   int height = 220;
+  // A logarithmic x axis with ticks at these values, all positive; empty: a linear one.
+  std::vector<double> log_x_ticks = {};
+  // A logarithmic y axis; values that are not positive are left out.
+  bool log_y = false;
+  bool legend = true;  // where there are several series
 };
 
 // A stretch of the x axis that is shaded and named.

@@ -61,6 +61,22 @@ TEST(PlotsTest, TicksOfIntegersAreIntegers) {
   EXPECT_EQ(LinePlot({{"a", {0, 1}, {1, 2}}}, options)["axes"][1]["tickMinStep"], 1);
 }
 
+TEST(PlotsTest, LogarithmicAxes) {
+  AxesOptions options;
+  options.log_x_ticks = {4, 8, 32};
+  options.log_y = true;
+  options.legend = false;
+  const json spec = LinePlot({{"a", {4, 8, 32}, {0.5, 0, 0.01}}, {"b", {4}, {1}}}, options);
+  CheckNames(spec);
+  EXPECT_EQ(spec["scales"][0]["type"], "log");
+  EXPECT_EQ(spec["scales"][1]["type"], "log");
+  EXPECT_EQ(spec["axes"][1]["values"], json({4.0, 8.0, 32.0}));
+  EXPECT_EQ(spec["data"][0]["values"][0]["y"], 0.5);
+  EXPECT_TRUE(spec["data"][0]["values"][1]["y"].is_null());  // 0 has no place
+  EXPECT_FALSE(spec.contains("legends"));
+  EXPECT_EQ(LinePlot({{"a", {4}, {1}}}, {})["scales"][0]["type"], "linear");
+}
+
 TEST(PlotsTest, Bars) {
   BarOptions options;
   options.reference = 0.125;

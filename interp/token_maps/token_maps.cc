@@ -57,7 +57,7 @@ Tensor TokenMapSource::Maps(absl::Span<const int64_t> units) const {
 
 Tensor TokenMapSource::Weights(absl::Span<const int64_t> units) const {
   const Tensor maps = Maps(units);
-  return is_attention() ? ConvertTo(maps, kF32) : RowsToWeights(maps);
+  return is_attention() ? maps : RowsToWeights(maps);
 }
 
 void TokenMapSource::ForEachMapPiece(absl::FunctionRef<void(int64_t, const Tensor&)> piece) const {
@@ -72,7 +72,7 @@ void TokenMapSource::ForEachMapPiece(absl::FunctionRef<void(int64_t, const Tenso
 
 void TokenMapSource::ForEachPiece(absl::FunctionRef<void(int64_t, const Tensor&)> piece) const {
   ForEachMapPiece([&](int64_t first, const Tensor& maps) {
-    piece(first, is_attention() ? ConvertTo(maps, kF32) : RowsToWeights(maps));
+    piece(first, is_attention() ? maps : RowsToWeights(maps));
   });
 }
 

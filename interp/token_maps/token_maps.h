@@ -30,8 +30,8 @@ class TokenMapSource {
 
   // As the mixer gives them, [batch, units.size(), query, key].
   Tensor Maps(absl::Span<const int64_t> units) const;
-  // As weights, f32: attention as it is; of signed maps the sizes, every row divided by its sum
-  // (zeros stay zeros). So both answer which share of what is read here comes from there.
+  // As weights: attention as it is; of signed maps the sizes, every row divided by its sum (zeros
+  // stay zeros), f32. So both answer which share of what is read here comes from there.
   Tensor Weights(absl::Span<const int64_t> units) const;
   // Weights of all units, in pieces [batch, n, query, key] that take a few megabytes each, in
   // order: calls piece(first, weights) for the units [first, first + n).

@@ -37,6 +37,20 @@ class HeadsTest(unittest.TestCase, tools.ToolTest):
             for name in ("entropy", "mean_distance", "first_token", "current_token"):
                 self.assertTrue(all(x > 0 for x in got["pattern." + name][1]))
 
+    def test_state_spaces(self):
+        for model, unit in (("mamba_auto", "C"), ("mamba2_tiny", "H")):
+            done, out = self.run_tool("--json", "--rows=2", "--repeat=6", model=model)
+            self.assertEqual((done.code, done.err), (0, ""))
+            best = done.json()["best"]
+            self.assertEqual(best["memory.length"]["unit"], unit)
+            got = tools.read_safetensors(out)
+            shape = got["induction"][0]
+            for name in ("previous_token.abs", "induction_stripe", "pattern.entropy",
+                         "memory.step"):
+                self.assertEqual(got[name][0], shape)
+            self.assertTrue(all(0 <= x <= 1 for x in got["induction"][1]))
+            self.assertTrue(all(x > 0 for x in got["memory.length"][1]))
+
     def test_tokens_that_do_not_repeat(self):
         done, out = self.run_tool("--tokens=" + tools.write_token_file([1, 2, 3, 4]))
         self.assertEqual(done.code, 0)

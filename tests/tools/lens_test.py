@@ -59,6 +59,11 @@ class LensTest(unittest.TestCase, tools.ToolTest):
             done, page = self.page("--tokens=1,2,3,1,2", "--json", model=tools.golden(model))
             self.assertEqual(done.json()["tokens"], [1, 2, 3, 1, 2])
             self.assertIn("[2]", page)
+        done, page = self.page("--tokens=1,2,3,1,2", "--json", "--channels=2",
+                               model=tools.golden("mamba_auto"))
+        memory = done.json()["memory"]
+        self.assertEqual([len(layer["step"]) for layer in memory], [5] * len(memory))
+        self.assertIn("What the memory keeps", page)
         done, _ = self.page("--tokens=1,2,3", "--answer=5", "--wrong=6")
         self.assertIn(b" %  ", done.out)
 

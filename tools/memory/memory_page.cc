@@ -32,8 +32,11 @@ std::string Word(HippoMeasure measure) {
 
 std::string Percent(double error) { return absl::StrCat(FormatNumber(100 * error, 1), "%"); }
 
+constexpr int kGrey = 4;
+constexpr int kPanel = 130;  // height of one of several plots that belong together, pixels
+
 Series SignalSeries(const MemoryFindings& found, const Remembered& at) {
-  Series series{"signal", {}, {}, 4, true};
+  Series series{"signal", {}, {}, kGrey};
   for (const int64_t sample : at.samples) {
     series.x.push_back(static_cast<double>(sample));
     series.y.push_back(found.signal[sample]);
@@ -41,8 +44,8 @@ Series SignalSeries(const MemoryFindings& found, const Remembered& at) {
   return series;
 }
 
-Series RecalledSeries(const std::string& name, const Remembered& at, int color) {
-  Series series{name, {}, {}, color};
+Series RecalledSeries(const Remembered& at, int color) {
+  Series series{"recalled", {}, {}, color};
   for (size_t i = 0; i < at.samples.size(); ++i) {
     series.x.push_back(static_cast<double>(at.samples[i]));
     series.y.push_back(at.recalled[i]);
@@ -67,29 +70,33 @@ void Clip(const AxesOptions& axes, std::vector<Series>& lines) {
   }
 }
 
+// The signal and what is recalled of it. Several of them stand below one another on the same axes.
+void Panel(const MemoryFindings& found, const Remembered& at, int color, bool first,
+           const Html& caption, Report& report) {
+  AxesOptions axes;
+  axes.height = kPanel + (first ? 30 : 0);  // of the legend
+  axes.legend = first;
+  LimitRange(found, axes);
+  // The whole signal behind each: the end of a memory's past is a place in it.
+  std::vector<Series> lines = {SignalSeries(found, found.over_time.back()),
+                               RecalledSeries(at, color)};
+  Clip(axes, lines);
+  report.Plot(LinePlot(lines, axes), caption, "The signal in grey and what is recalled of it.");
+}
+
 void OverTime(const MemoryFindings& found, Report& report) {
   report.Section("What the state holds, as the signal goes on");
-  AxesOptions axes;
-  axes.x_title = "sample";
-  axes.y_title = "signal";
-  LimitRange(found, axes);
+  report.Paragraph(Html(absl::StrCat("The past as ", found.n, " numbers tell it (",
+                                     Word(found.measure), "), at up to three moments.")));
   const size_t count = found.over_time.size();
-  std::vector<Series> lines = {SignalSeries(found, found.over_time.back())};
-  int color = 0;
   std::set<size_t> moments;
   for (const size_t quarter : {1, 2, 4})
     moments.insert(std::max<size_t>(1, quarter * count / 4) - 1);
   for (const size_t moment : moments) {
     const Remembered& at = found.over_time[moment];
-    lines.push_back(RecalledSeries(absl::StrCat("after ", at.at), at, color++));
+    Panel(found, at, 0, moment == *moments.begin(),
+          Html(absl::StrCat("after ", at.at, " samples: an error of ", Percent(at.error))), report);
   }
-  Clip(axes, lines);
-  report.Plot(
-      LinePlot(lines, axes),
-      Html(absl::StrCat("The past as ", found.n, " numbers tell it, at up to three moments (",
-                        Word(found.measure), ").")),
-      "The signal, dashed, and three curves that follow it up to the moments they were "
-      "taken at.");
   AxesOptions errors;
   errors.x_title = "samples taken";
   errors.y_title = "error, relative";
@@ -112,8 +119,9 @@ void BySize(const MemoryFindings& found, Report& report) {
   errors.x_title = "numbers in the state, N";
   errors.y_title = "error, relative";
   errors.y_format = ".3f";
-  errors.y_low = 0;
-  errors.y_high = 1.2;
+  errors.log_y = true;
+  errors.height = 280;
+  for (const int64_t n : found.sizes) errors.log_x_ticks.push_back(static_cast<double>(n));
   std::vector<Series> lines;
   Table table;
   table.caption = "Relative error at the end of the signal";
@@ -131,24 +139,17 @@ void BySize(const MemoryFindings& found, Report& report) {
     lines.push_back(line);
     table.rows.push_back(row);
   }
-  Clip(errors, lines);
-  report.Plot(LinePlot(lines, errors), "The error at the end of the signal against N.",
+  report.Plot(LinePlot(lines, errors),
+              "The error at the end of the signal against N; both axes are logarithmic.",
               "A curve for each basis: the error falls as N grows, that of a random system least.");
   report.AddTable(table);
-  AxesOptions axes;
-  axes.x_title = "sample";
-  axes.y_title = "signal";
-  LimitRange(found, axes);
-  std::vector<Series> recalled = {SignalSeries(found, found.at_end[0])};
+  report.Paragraph(
+      Html(absl::StrCat("The whole signal at its end, from ", found.n, " numbers each.")));
   for (size_t i = 0; i < found.at_end.size(); ++i) {
-    if (found.curves[i].measure == HippoMeasure::kRandom) continue;
-    recalled.push_back(
-        RecalledSeries(Word(found.curves[i].measure), found.at_end[i], static_cast<int>(i)));
+    Panel(found, found.at_end[i], static_cast<int>(i % kGrey), i == 0,
+          Html(absl::StrCat(Word(found.curves[i].measure), ": ", Percent(found.at_end[i].error))),
+          report);
   }
-  Clip(axes, recalled);
-  report.Plot(LinePlot(recalled, axes),
-              Html(absl::StrCat("The whole signal at its end, from ", found.n, " numbers each.")),
-              "The signal, dashed, and its reconstructions in four bases.");
 }
 
 }  // namespace

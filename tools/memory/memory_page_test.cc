@@ -1,5 +1,7 @@
 #include "tools/memory/memory_page.h"
 
+#include <string>
+
 #include "absl/strings/match.h"
 #include "gtest/gtest.h"
 
@@ -23,6 +25,13 @@ TEST(MemoryPageTest, TellsWhatWasFound) {
     EXPECT_TRUE(absl::StrContains(page, part)) << part;
   }
   EXPECT_FALSE(absl::StrContains(page, "<beep>"));
+  // Three moments, the error over time, the errors by size, and a plot for each of two bases.
+  size_t plots = 0;
+  for (size_t at = 0; (at = page.find("<figure class=\"plot", at)) != std::string::npos; ++at) {
+    ++plots;
+  }
+  EXPECT_EQ(plots, 7u);
+  EXPECT_TRUE(absl::StrContains(page, "a random system: 12.3%"));
 }
 
 TEST(MemoryPageDeathTest, EverySizeHasAnError) {
