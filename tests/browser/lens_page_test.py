@@ -66,6 +66,29 @@ class LensPageTest(unittest.TestCase):
             self.assertEqual(page.evaluate("document.querySelectorAll('.strip b').length"), 0)
             self.check(page)
 
+    def test_a_state_space(self):
+        path = os.path.join(os.environ["TEST_TMPDIR"], "mamba.html")
+        done = tools.run("lens", "--model=" + tools.golden("mamba_auto"), "--out=" + path,
+                         "--tokens=1,2,3,4,1,2,3,5,6,7")
+        self.assertEqual(done.code, 0, done.err)
+        for width, dark in ((1280, False), (390, True)):
+            with chromium.Page(width=width, dark=dark, mobile=width < 500) as page:
+                page.open(path)
+                titles = page.evaluate(
+                    "[...document.querySelectorAll('h2')].map(title => title.textContent)")
+                self.assertEqual(titles[:2], ["Where information comes from", "What the memory keeps"])
+                # Of each layer the mean and the channels that move most.
+                names = page.evaluate(
+                    "[...document.querySelectorAll('.heads button')].map(b => b.textContent.trim())")
+                self.assertEqual(names[0], "L0 mean")
+                self.assertTrue(all("C" in name or "mean" in name for name in names), names)
+                page.evaluate("document.querySelectorAll('.heads button')[1].click()")
+                self.assertIn("L0C", page.evaluate("document.querySelector('.readout').textContent"))
+                notes = page.evaluate("""[...document.querySelectorAll('figure.table')][0]
+                    .querySelectorAll('tbody td')[3].title""")
+                self.assertIn("left of the past", notes)
+                self.check(page)
+
 
 if __name__ == "__main__":
     run_cases.main()

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <vector>
 
@@ -15,10 +16,12 @@ namespace residual {
 namespace {
 
 constexpr double kPi = 3.14159265358979323846;
-constexpr double kHalfWidth = 0.5, kRadius = 1;        // of dashes and discs, pixels
-constexpr float kDashBrightness = 0.6f;                // discs are 1
-constexpr double kMargin = 2;                          // from the border to a dash's centre line
-constexpr int kTries = 100, kStarts = 20, kTurns = 6;  // of an image, of a curve, of a dash
+constexpr double kHalfWidth = 0.5, kRadius = 1;  // of dashes and discs, pixels
+constexpr float kDashBrightness = 0.6f;          // discs are 1
+constexpr double kMargin = 2;                    // from the border to a dash's centre line
+constexpr int kTrials = 200000;                  // of places for a dash, for an image
+constexpr int kStarts = 20, kTurns = 6;          // of a curve, of a dash
+constexpr int kBack = 4, kSteps = 4;  // dashes given up in a dead end, steps for each dash
 constexpr int64_t kMostValues = int64_t{1} << 29;
 
 struct Point {
@@ -59,7 +62,7 @@ class Drawing {
 
   // False: the curves did not fit.
   bool Draw() {
-    for (int i = 0; i < kTries; ++i) {
+    while (trials_ < kTrials) {
       if (Place()) return true;
     }
     return false;
@@ -95,7 +98,7 @@ class Drawing {
 
   // A curve more; `long_ends` 1 keeps room around both its ends, whether a disc comes or not.
   bool Add(int n_dashes, double long_ends) {
-    for (int start = 0; start < kStarts; ++start) {
+    for (int start = 0; start < kStarts && trials_ < kTrials; ++start) {
       const double far = options_.size - kMargin;
       const Point from{Uniform(kMargin, far), Uniform(kMargin, far)};
       Curve curve;
@@ -108,22 +111,30 @@ class Drawing {
   }
 
   bool Grow(Point from, double angle, int n_dashes, double long_ends, Curve* curve) {
-    while (static_cast<int>(curve->size()) < n_dashes) {
+    // The angles of the dashes so far. From a dead end the way goes back a few dashes.
+    std::vector<double> angles;
+    for (int steps = 0; static_cast<int>(curve->size()) < n_dashes; ++steps) {
       bool placed = false;
       for (int turn = 0; turn < kTurns && !placed; ++turn) {
-        const double towards = angle + Uniform(-options_.max_turn, options_.max_turn);
+        if (++trials_ > kTrials) return false;
+        const double before = angles.empty() ? angle : angles.back();
+        const double towards = before + Uniform(-options_.max_turn, options_.max_turn);
         const double dx = std::cos(towards), dy = std::sin(towards);
+        const Point last = curve->empty() ? from : curve->back().to;
         const double skip = curve->empty() ? 0 : options_.gap;
-        const Point begin{from.x + skip * dx, from.y + skip * dy};
+        const Point begin{last.x + skip * dx, last.y + skip * dy};
         const Dash dash{begin, {begin.x + options_.dash * dx, begin.y + options_.dash * dy}};
         const bool is_end = curve->empty() || static_cast<int>(curve->size()) + 1 == n_dashes;
         if (!Fits(dash, *curve, is_end ? long_ends : 0)) continue;
         curve->push_back(dash);
-        from = dash.to;
-        angle = towards;
+        angles.push_back(towards);
         placed = true;
       }
-      if (!placed) return false;
+      if (placed) continue;
+      if (curve->empty() || steps > kSteps * n_dashes) return false;
+      const size_t kept = curve->size() - std::min<size_t>(curve->size(), kBack);
+      curve->resize(kept);
+      angles.resize(kept);
     }
     return true;
   }
@@ -191,6 +202,7 @@ class Drawing {
   const PathfinderOptions& options_;
   const Philox random_;
   uint64_t next_ = 0;
+  int trials_ = 0;
   std::vector<Curve> curves_;
 };
 
@@ -219,24 +231,22 @@ absl::StatusOr<LabeledSequences> MakePathfinder(const PathfinderOptions& options
   data.label.resize(options.n);
   data.n_classes = 2;
   float* x = data.x.mutable_data<float>();
-  std::vector<char> failed(options.n);
+  std::atomic<bool> failed{false};
   ParallelFor(options.n, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
+    for (int64_t i = begin; i < end && !failed; ++i) {
       Drawing drawing(options, seed, i);
       if (drawing.Draw()) {
         data.label[i] = drawing.Render(x + i * pixels);
       } else {
-        failed[i] = 1;
-        break;  // the others of this chunk would take as long to say no
+        failed = true;
       }
     }
   });
-  const auto found = std::find(failed.begin(), failed.end(), 1);
-  if (found != failed.end()) {
+  if (failed) {
     return absl::InvalidArgumentError(absl::StrCat(
         "pathfinder: two curves of ", options.n_dashes, " dashes and ", options.n_distractors,
-        " distractors do not fit in ", options.size, " by ", options.size, " pixels (image ",
-        found - failed.begin(), ", ", kTries, " tries): a larger size or a smaller clearance?"));
+        " distractors do not fit in ", options.size, " by ", options.size, " pixels (", kTrials,
+        " trials): a larger size or a smaller clearance?"));
   }
   return data;
 }

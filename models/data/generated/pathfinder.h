@@ -15,19 +15,19 @@ namespace residual {
 
 struct PathfinderOptions {
   int64_t n = 10000;
-  int size = 32;             // pixels of a side; sequences are its square long
-  int n_dashes = 9;          // of the two long curves
-  int n_distractors = 3;     // other curves, with a third of the dashes
-  double dash = 2, gap = 1;  // pixels
-  double max_turn = 0.5;     // from a dash to the next, radians
+  int size = 32;               // pixels of a side; sequences are its square long
+  int n_dashes = 9;            // of the two long curves
+  int n_distractors = 3;       // other curves, with a third of the dashes
+  double dash = 2, gap = 1.5;  // pixels
+  double max_turn = 0.7;       // from a dash to the next, radians
   // Between dashes that do not follow one another, centre to centre. With more than gap + 2.5 eyes
   // can tell what belongs together wherever the dashes are.
-  double clearance = 3.6;
+  double clearance = 4.1;
 };
 
 // Values in [0, 1], [n, size * size, 1]; label 1: one curve, 0: two; each with probability 1/2. Row
 // i is a function of (options but n, seed, i). InvalidArgument for options outside their ranges,
-// and where the curves do not fit: they were not placed in a hundred tries.
+// and where the curves do not fit: a generous number of trials found no place for them.
 absl::StatusOr<LabeledSequences> MakePathfinder(const PathfinderOptions& options, uint64_t seed);
 
 }  // namespace residual

@@ -48,7 +48,7 @@ Seen Look(absl::Span<const float> pixels, int size) {
     return std::make_pair(group, n);
   };
   Seen seen;
-  const auto [curve, n_curves] = groups(0.24f, 5);
+  const auto [curve, n_curves] = groups(0.24f, 8);
   const auto [disc, n_discs] = groups(0.61f, 2);
   seen.lit_groups = n_curves;
   seen.disc_group.assign(n_discs, -1);
@@ -149,7 +149,7 @@ TEST(PathfinderTest, WhatCannotBeIsSaid) {
   options.n_dashes = 60;
   EXPECT_EQ(message(options),
             "pathfinder: two curves of 60 dashes and 3 distractors do not fit in 32 by 32 pixels "
-            "(image 0, 100 tries): a larger size or a smaller clearance?");
+            "(200000 trials): a larger size or a smaller clearance?");
   options = {};
   options.size = 7;
   EXPECT_EQ(message(options), "pathfinder: size is 7, expected 8 to 1024");
