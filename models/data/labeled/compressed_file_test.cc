@@ -17,7 +17,7 @@ std::string Written(const std::string& contents) {
 // 300 KB: several of the pieces that are read and written at a time; not all of one byte.
 std::string Long() {
   std::string text;
-  for (int i = 0; i < 50000; ++i) absl::StrAppend(&text, i * i % 977, " ");
+  for (int64_t i = 0; i < 50000; ++i) absl::StrAppend(&text, i * i % 977, " ");
   return text;
 }
 
