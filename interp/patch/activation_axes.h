@@ -39,6 +39,9 @@ struct PatchCell {
   static constexpr int64_t kAll = -1;
   std::string point;  // as declared: "blocks.3.attn.hook_z"
   int64_t pos = kAll, head = kAll, key = kAll, unit = kAll;
+  // The activation the part is taken from, as large as the whole point's; undefined: the clean
+  // run's. Handles share it: one serves the cells of many heads.
+  Tensor value = {};
   int64_t At(Axis axis) const;
   int64_t& At(Axis axis);
   // "blocks.3.attn.hook_z[pos 2, head 5]"

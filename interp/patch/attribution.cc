@@ -42,6 +42,10 @@ absl::StatusOr<std::vector<std::vector<double>>> AttributePatches(PatchSession& 
   for (const Patch& patch : patches) {
     for (const PatchCell& cell : patch.cells) {
       RESIDUAL_RETURN_IF_ERROR(session.CheckCell(cell));
+      if (cell.value.defined()) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("attribution is of the clean run's '", cell.point, "', not of a value"));
+      }
     }
   }
 

@@ -105,7 +105,7 @@ Tensor PatchPass::ThroughBlock(int layer, int64_t start, const Tensor& resid,
         const PatchPoint& point = *edit->edit.point;
         RESIDUAL_CHECK(x.dtype() == point.clean.dtype())
             << x.ToString() << " in place of " << point.clean.ToString();
-        const char* const from = static_cast<const char*>(point.clean.raw_data());
+        const char* const from = static_cast<const char*>(edit->edit.value().raw_data());
         // The last block may hold the last positions alone.
         const int64_t first = point.axes.pos < 0 ? 0 : positions_ - x.dim(point.axes.pos);
         ForEachStretch(*edit->edit.cell, point.axes, x.dtype(), {&point.clean.shape(), 0, 0},

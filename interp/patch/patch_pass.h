@@ -22,6 +22,7 @@ namespace residual {
 struct StackedEdit {
   const PatchCell* cell;
   const PatchPoint* point;
+  const Tensor& value() const { return cell->value.defined() ? cell->value : point->clean; }
 };
 
 // A run that changes something in a block.

@@ -235,6 +235,12 @@ absl::Status PatchSession::CheckCell(const PatchCell& cell) const {
           name, " ", index, " of '", cell.point, "' is outside [0, ", point.clean.dim(place), ")"));
     }
   }
+  if (cell.value.defined() &&
+      (cell.value.shape() != point.clean.shape() || cell.value.dtype() != point.clean.dtype())) {
+    return absl::InvalidArgumentError(absl::StrCat("a value for '", cell.point, "' is ",
+                                                   cell.value.ToString(), ", expected ",
+                                                   point.clean.ToString()));
+  }
   return absl::OkStatus();
 }
 
@@ -265,17 +271,18 @@ absl::StatusOr<std::vector<std::vector<double>>> PatchSession::Run(absl::Span<co
     bool outside = false;
     for (const PatchCell& cell : patches[i].cells) {
       const PatchPoint& point = points_[cell.point];
-      const int64_t first = FirstDifference(cell, point.axes, point.clean, point.corrupted);
+      const StackedEdit edit{&cell, &point};
+      const int64_t first = FirstDifference(cell, point.axes, edit.value(), point.corrupted);
       if (first >= (point.axes.pos < 0 ? 1 : point.clean.dim(point.axes.pos))) continue;
       outside = outside || point.layer < 0;
       run.start = std::min(run.start, causal_ && point.axes.pos >= 0 ? first : 0);
-      run.edits.push_back({&cell, &point});
+      run.edits.push_back(edit);
     }
     if (run.edits.empty()) continue;  // changes nothing
     if (outside) {
       std::vector<PlainEdit> edits;
       for (const StackedEdit& edit : run.edits) {
-        edits.push_back({*edit.cell, edit.point->axes, edit.point->clean});
+        edits.push_back({*edit.cell, edit.point->axes, edit.value()});
       }
       RESIDUAL_ASSIGN_OR_RETURN(values[i], PatchPlainly(model_, corrupted_, edits, metric));
       continue;
