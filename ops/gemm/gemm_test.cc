@@ -181,6 +181,93 @@ TEST_P(GemmTest, RoundsToNearestEvenAndKeepsInfinitiesAndNan) {
   }
 }
 
+// Products of one a with weights of every width that may stand beside one another, in every layout
+// and each way to make a product: the bits of one by one, and right.
+TEST_P(GemmTest, MultipliesOneAWithNarrowAndWideTogether) {
+  SetHostGuardBytes(true);
+  const int threads = NumThreads();
+  struct Weight {
+    DType dtype;
+    int64_t columns;
+    bool transposed;
+  };
+  const std::vector<Weight> f32_weights = {{kBF16, 67, false}, {kF32, 40, true},  {kF16, 131, true},
+                                           {kF32, 67, false},  {kBF16, 64, true}, {kF16, 5, false}};
+  const std::vector<Weight> bf16_weights = {{kBF16, 67, false},
+                                            {kF32, 40, true},
+                                            {kF32, 131, false},
+                                            {kBF16, 64, true},
+                                            {kF32, 5, false}};
+  struct Case {
+    DType products, a;
+    const std::vector<Weight>* weights;
+  };
+  const Case cases[] = {
+      {kF32, kF32, &f32_weights}, {kBF16, kF32, &bf16_weights}, {kBF16, kBF16, &bf16_weights}};
+  for (const Case& c : cases) {
+    for (const int64_t M : {1, 7, 61}) {
+      for (const int64_t K : {33, 530}) {
+        for (const bool transpose_a : {false, true}) {
+          const Tensor a = RandomNormal({M, K}, 1, c.a);
+          const DType rounded = c.products == kBF16 ? kBF16 : kF32;
+          std::vector<Tensor> b, bias, want, got, alone;
+          std::vector<GemmArgs> products;
+          const auto args_of = [&](size_t i, Tensor& y) {
+            const Weight& w = (*c.weights)[i];
+            GemmArgs args = {c.products,
+                             a.raw_data(),
+                             b[i].raw_data(),
+                             bias[i].raw_data(),
+                             y.mutable_raw_data(),
+                             nullptr,
+                             M,
+                             w.columns,
+                             K,
+                             transpose_a,
+                             w.transposed,
+                             Activation::kRelu};
+            if (c.products == kF32) {
+              args.narrow_b = w.dtype;
+            } else {
+              args.f32_a = c.a == kF32;
+              args.f32_b = w.dtype == kF32;
+              args.f32_c = true;
+            }
+            return args;
+          };
+          for (size_t i = 0; i < c.weights->size(); ++i) {
+            const Weight& w = (*c.weights)[i];
+            b.push_back(RandomNormal({K, w.columns}, 10 + i, w.dtype));
+            bias.push_back(RandomNormal({w.columns}, 30 + i, kF32));
+            const Tensor as_multiplied =
+                c.products == kBF16 ? ConvertTo(b[i], rounded) : ConvertTo(b[i], kF32);
+            want.push_back(Reference(ConvertTo(a, rounded), as_multiplied, bias[i],
+                                     {M, w.columns, K}, transpose_a, w.transposed));
+            got.push_back(Tensor::Uninitialized({M, w.columns}));
+            alone.push_back(Tensor::Uninitialized({M, w.columns}));
+          }
+          for (const int n : {1, 3}) {
+            SetNumThreads(n);
+            products.clear();
+            for (size_t i = 0; i < b.size(); ++i) products.push_back(args_of(i, got[i]));
+            GemmOfSameA(products);
+            for (size_t i = 0; i < b.size(); ++i) {
+              const std::string what =
+                  absl::StrCat(Name(c.products), " of ", a.ToString(), transpose_a ? "^T " : " ",
+                               b[i].ToString(), " ", n, " threads");
+              Gemm(args_of(i, alone[i]));
+              ExpectClose(got[i], want[i], 8, what);
+              ExpectIdentical(got[i], alone[i], what);
+            }
+          }
+        }
+      }
+    }
+  }
+  SetNumThreads(threads);
+  SetHostGuardBytes(false);
+}
+
 TEST_P(GemmTest, KeepsWhatTheActivationIsAppliedTo) {
   const Sizes s{19, 35, 23};
   const Tensor a = RandomNormal({s.M, s.K}, 4, kF32), b = RandomNormal({s.K, s.N}, 5, kF32);
