@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "tensor/base/parallel.h"
 #include "tensor/base/status_macros.h"
 
 namespace residual {
@@ -40,31 +42,83 @@ bool IsTableOnly(const ResidualModel& model, const std::string& parameter) {
   return parameter == "embed.W_E" && !model.unembed().options().tied;
 }
 
-// The matrix in 8 bits, with a row for each output (of a table: each of its rows). Where the file
-// has it so, a part at a time, and the memory of what was read is let go.
+// "FILE: the tensor 'NAME' WHAT"
+absl::Status TensorError(const TensorSource& source, const std::string& tensor,
+                         absl::string_view what) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(source.FileOf(tensor), ": the tensor ", Quoted(tensor), " ", what));
+}
+
+// What the largest finite number of a dtype is.
+double LargestOf(DType dtype) {
+  if (dtype == kF16) return 65504;
+  return dtype == kBF16 ? 0x1.FEp127 : std::numeric_limits<float>::max();
+}
+
+bool IsInfinity(BFloat16 x) { return std::isinf(x.ToFloat()); }
+bool IsInfinity(Float16 x) { return (x.bits & 0x7fff) == 0x7c00; }
+bool IsInfinity(float x) { return std::isinf(x); }
+
+// The first infinity at or after `begin`, or the number of elements.
+template <class T>
+int64_t FindInfinity(const Tensor& x, int64_t begin) {
+  const T* values = x.data<T>();
+  return std::find_if(values + begin, values + x.elements(), [](T v) { return IsInfinity(v); }) -
+         values;
+}
+
+int64_t FindInfinity(const Tensor& x, int64_t begin) {
+  if (x.dtype() == kF16) return FindInfinity<Float16>(x, begin);
+  if (x.dtype() == kBF16) return FindInfinity<BFloat16>(x, begin);
+  return FindInfinity<float>(x, begin);
+}
+
+// A value that the file has as a number stays one: InvalidArgument where it would be infinite.
+// What the file has as an infinity or a NaN stays that.
+absl::StatusOr<Tensor> Converted(const Tensor& x, DType dtype, const TensorSource& source,
+                                 const std::string& tensor) {
+  if (x.dtype() == dtype) return x;
+  const Tensor y = ConvertTo(x, dtype);
+  const bool narrower = x.dtype() == kF64 || dtype == kF16 || (x.dtype() == kF32 && dtype != kF32);
+  const int64_t n = narrower ? y.elements() : 0;
+  for (int64_t i = 0; i < n && (i = FindInfinity(y, i)) < n; ++i) {
+    const double value = ConvertTo(x.Reshaped({n}).Rows(i, i + 1), kF64).data<double>()[0];
+    if (std::isinf(value)) continue;
+    return TensorError(source, tensor,
+                       absl::StrCat("has ", value, ", expected at most ", LargestOf(dtype),
+                                    " in magnitude to hold it in ", Name(dtype)));
+  }
+  return y;
+}
+
+// The matrix in 8 bits, with a row for each output (of a table: each of its rows). A part at a
+// time, and the memory of what was read is let go.
 absl::Status Quantize(const TensorSource& source, const std::string& tensor, bool is_table,
                       StoredMatrix& matrix) {
-  constexpr int64_t kBytesAtOnce = int64_t{8} << 20;
-  Tensor values = std::move(matrix.values);
-  if (values.dtype() == kF64) values = ConvertTo(values, kF32);
-  const bool as_it_lies = matrix.transposed || is_table;
-  const int64_t rows = values.dim(as_it_lies ? 0 : 1), columns = values.dim(as_it_lies ? 1 : 0);
-  QuantizedMatrix quantized = QuantizedMatrix::Uninitialized(rows, columns);
-  const int64_t row_bytes = std::max<int64_t>(1, columns * SizeOf(values.dtype()));
-  const int64_t step = as_it_lies ? std::max<int64_t>(1, kBytesAtOnce / row_bytes) : rows;
+  constexpr int64_t kBytesAtOnce = int64_t{4} << 20;
+  RESIDUAL_ASSIGN_OR_RETURN(const Tensor values,
+                            matrix.values.dtype() == kF64
+                                ? Converted(matrix.values, kF32, source, tensor)
+                                : absl::StatusOr<Tensor>(std::move(matrix.values)));
+  const bool by_rows = matrix.transposed || is_table;
+  QuantizedMatrix quantized =
+      QuantizedMatrix::Uninitialized(values.dim(by_rows ? 0 : 1), values.dim(by_rows ? 1 : 0));
+  const int64_t lines = values.dim(0);
+  const int64_t line_bytes = values.dim(1) * static_cast<int64_t>(SizeOf(values.dtype()));
+  const int64_t step =
+      NumChunks(kBytesAtOnce / std::max<int64_t>(1, line_bytes), kQuantizedGroup) * kQuantizedGroup;
   absl::Status status;
-  for (int64_t begin = 0; begin < rows && status.ok(); begin += step) {
-    const int64_t end = std::min(rows, begin + step);
+  for (int64_t begin = 0; begin < lines && status.ok(); begin += step) {
+    const int64_t end = std::min(lines, begin + step);
+    const Tensor part = values.Rows(begin, end);
     status =
-        QuantizeRows(as_it_lies ? values.Rows(begin, end) : values, !as_it_lies, begin, quantized);
-    if (as_it_lies) source.Forget(tensor, begin * row_bytes, (end - begin) * row_bytes);
+        by_rows ? QuantizeRows(part, begin, quantized) : QuantizeColumns(part, begin, quantized);
+    source.Forget(tensor, begin * line_bytes, (end - begin) * line_bytes);
   }
   source.Forget(tensor);
-  if (!status.ok()) {
-    return absl::Status(status.code(), absl::StrCat(source.FileOf(tensor), ": the tensor ",
-                                                    Quoted(tensor), " ", status.message()));
-  }
+  if (!status.ok()) return TensorError(source, tensor, status.message());
   matrix.transposed = !is_table;
+  matrix.values = Tensor();
   matrix.quantized = std::move(quantized);
   return absl::OkStatus();
 }
@@ -173,7 +227,7 @@ class Reader {
     if (stored) {
       const DType dtype = format_.dtype.value_or(tensor.dtype() == kF64 ? kF32 : tensor.dtype());
       if (dtype != tensor.dtype()) {
-        tensor = ConvertTo(tensor, dtype);
+        RESIDUAL_ASSIGN_OR_RETURN(tensor, Converted(tensor, dtype, source_, entry.tensor));
         source_.Forget(entry.tensor);
       }
     }
@@ -183,7 +237,9 @@ class Reader {
 
   absl::Status ReadTensor(const Parameter& parameter, const TensorEntry& entry) {
     RESIDUAL_ASSIGN_OR_RETURN(const Tensor tensor, TensorOf(entry, false));
-    const Tensor value = ConvertTo(FromCheckpoint(entry, parameter, tensor), kF32);
+    RESIDUAL_ASSIGN_OR_RETURN(
+        const Tensor value,
+        Converted(FromCheckpoint(entry, parameter, tensor), kF32, source_, entry.tensor));
     const bool copied = value.raw_data() != tensor.raw_data();
     if (copied && shared_.count(entry.tensor) == 0) source_.Forget(entry.tensor);
     *parameter.value = value;

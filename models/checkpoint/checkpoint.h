@@ -70,7 +70,9 @@ struct ParameterFormat {
 };
 
 // Gives the parameters their values. Of tensors that are converted, the mapped memory is let go.
-// InvalidArgument names the file and the tensor that cannot be quantized.
+// InvalidArgument names the file and the tensor with a number that the wanted dtype would make
+// infinite (beyond 65504 in f16), or with what cannot be quantized (an infinity or a NaN). In
+// floats infinities and NaN are read as the file has them.
 absl::Status ReadParameters(ResidualModel& model, const LoadPlan& plan, const TensorSource& source,
                             const ParameterFormat& format = {});
 

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "models/zoo/small_configs.h"
 #include "models/zoo/zoo.h"
 #include "tensor/io/file.h"
 #include "tensor/io/safetensors.h"
@@ -22,12 +23,6 @@ using nlohmann::json;
 inline std::string ConfigError(const json& config) {
   const absl::Status status = ModelFromConfig(config, "config.json").status();
   return std::string(status.message());
-}
-
-// The config with one field more, or another value of one.
-inline json With(json config, const std::string& field, const json& value) {
-  config[field] = value;
-  return config;
 }
 
 class ZooTest : public testing::Test {

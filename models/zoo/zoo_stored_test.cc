@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "models/zoo/small_configs.h"
 #include "models/zoo/zoo.h"
 #include "tensor/io/file.h"
 #include "tensor/io/safetensors.h"
@@ -15,20 +16,6 @@ namespace residual {
 namespace {
 
 using nlohmann::json;
-
-json Gpt2Config() {
-  return {{"model_type", "gpt2"}, {"vocab_size", 13}, {"n_positions", 8},
-          {"n_embd", 12},         {"n_layer", 2},     {"n_head", 3}};
-}
-
-json ResidualConfig() {
-  return {{"model_type", "residual"},
-          {"d_model", 12},
-          {"n_ctx", 8},
-          {"d_vocab", 13},
-          {"n_heads", 3},
-          {"blocks", {{"attn"}, {"attn", "mlp"}}}};
-}
 
 Tensor Wide(const Tensor& x) { return ConvertTo(x, kF64); }
 
@@ -113,30 +100,109 @@ TEST_F(StoredModelTest, RunsInEightBits) {
   }
 }
 
-TEST_F(StoredModelTest, SaysWhichTensorHasNoEightBits) {
-  Save(Gpt2Config());
-  const std::string path = JoinPath(folder_, "model.safetensors");
+// Rewrites the folder's file with one element of a weight as something else.
+void Spoil(const std::string& path, const std::string& name, double value, DType dtype) {
   std::vector<NamedTensor> tensors;
   {
     const auto file = SafetensorsFile::Open(path);
     for (const TensorInfo& info : file->tensors()) {
-      tensors.emplace_back(info.name, file->Read(info.name)->Clone());
-      if (info.name == "transformer.h.1.mlp.c_fc.weight") {
-        tensors.back().second.mutable_data<float>()[5] = INFINITY;
-      }
+      Tensor x = ConvertTo(*file->Read(info.name), kF64).Clone();
+      if (info.name == name) x.mutable_data<double>()[5] = value;
+      tensors.emplace_back(info.name, ConvertTo(x, dtype));
     }
   }
   ASSERT_TRUE(WriteSafetensors(path, tensors).ok());
-  LoadOptions options;
-  options.stored = true;
-  EXPECT_TRUE(LoadModel(folder_, options).ok());
-  options.quantize = Quantization::kInt8;
-  const absl::Status status = LoadModel(folder_, options).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(status.message(),
-            absl::StrCat(path,
-                         ": the tensor 'transformer.h.1.mlp.c_fc.weight' has an infinity or a NaN, "
-                         "expected finite numbers to quantize"));
+}
+
+constexpr char kSpoiled[] = "transformer.h.1.mlp.c_fc.weight";
+
+TEST_F(StoredModelTest, SaysWhichTensorHasNoEightBits) {
+  Save(Gpt2Config());
+  const std::string path = JoinPath(folder_, "model.safetensors");
+  for (const double bad : {INFINITY, -INFINITY, NAN}) {
+    Spoil(path, kSpoiled, bad, kF32);
+    LoadOptions options;
+    options.stored = true;
+    EXPECT_TRUE(LoadModel(folder_, options).ok());
+    options.quantize = Quantization::kInt8;
+    const absl::Status status = LoadModel(folder_, options).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(status.message(), absl::StrCat(path, ": the tensor '", kSpoiled,
+                                             "' has an infinity or a NaN, expected finite numbers "
+                                             "to quantize"));
+  }
+}
+
+// A number that is none in the wanted dtype is refused, with what it is and what there is room for;
+// the largest that still rounds to one is not.
+TEST_F(StoredModelTest, SaysWhichNumberHasNoRoom) {
+  Save(Gpt2Config());
+  const std::string path = JoinPath(folder_, "model.safetensors");
+  struct Case {
+    double value;
+    DType file, wanted;
+    const char* error;  // null: fits
+  };
+  constexpr char kTooLargeF16[] = "expected at most 65504 in magnitude to hold it in f16";
+  for (const Case& c : std::vector<Case>{{65519, kF32, kF16, nullptr},
+                                         {65520, kF32, kF16, kTooLargeF16},
+                                         {-1e6, kF32, kF16, kTooLargeF16},
+                                         {-1e6, kBF16, kF16, kTooLargeF16},
+                                         {1e6, kF64, kF16, kTooLargeF16},
+                                         {1e6, kF32, kBF16, nullptr},
+                                         {3.4e38, kF32, kBF16, "to hold it in bf16"},
+                                         {1e39, kF64, kF32, "expected at most 3.40282e+38"},
+                                         {-3e38, kF64, kF32, nullptr}}) {
+    Spoil(path, kSpoiled, c.value, c.file);
+    LoadOptions options;
+    options.stored = true;
+    options.dtype = c.wanted;
+    const absl::Status status = LoadModel(folder_, options).status();
+    if (c.error == nullptr) {
+      EXPECT_TRUE(status.ok()) << status;
+      continue;
+    }
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    const std::string message(status.message());
+    EXPECT_EQ(message.find(absl::StrCat(path, ": the tensor '", kSpoiled, "' has ")), 0u)
+        << message;
+    EXPECT_NE(message.find(c.error), std::string::npos) << message;
+  }
+  // As a tensor of f32, and in 8 bits: doubles have to fit f32.
+  Spoil(path, kSpoiled, 1e39, kF64);
+  EXPECT_FALSE(LoadModel(folder_).ok());
+  LoadOptions eight;
+  eight.stored = true;
+  eight.quantize = Quantization::kInt8;
+  const std::string message(LoadModel(folder_, eight).status().message());
+  EXPECT_NE(message.find("' has 1e+39, expected at most 3.40282e+38"), std::string::npos)
+      << message;
+}
+
+// What the file itself has as an infinity or a NaN is read as it is, in any float.
+TEST_F(StoredModelTest, ReadsInfinitiesAndNanOfTheFile) {
+  Save(Gpt2Config());
+  const std::string path = JoinPath(folder_, "model.safetensors");
+  for (const double value : {INFINITY, -INFINITY, NAN}) {
+    for (const DType file : {kF32, kF64, kF16}) {
+      Spoil(path, kSpoiled, value, file);
+      for (const DType wanted : {kF32, kBF16, kF16}) {
+        LoadOptions options;
+        options.stored = true;
+        options.dtype = wanted;
+        const auto loaded = LoadModel(folder_, options);
+        ASSERT_TRUE(loaded.ok()) << loaded.status();
+        int found = 0;
+        for (const Parameter& p : Parameters(*loaded->model)) {
+          const Tensor dense = p.weight != nullptr ? p.weight->Dense() : *p.value;
+          for (const double x : dense.ToDoubles()) {
+            found += std::isnan(value) ? std::isnan(x) : x == value;
+          }
+        }
+        EXPECT_EQ(found, 1) << value << " " << Name(file) << " " << Name(wanted);
+      }
+    }
+  }
 }
 
 }  // namespace

@@ -5,7 +5,6 @@
 #include <cstring>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "ops/gemm/gemm.h"
 #include "ops/quantized/quantized_kernels.h"
 #include "ops/simd/convert.h"
@@ -17,6 +16,7 @@ namespace residual {
 namespace {
 
 using quantized_internal::kGroup;
+using quantized_internal::kTile;
 using quantized_internal::Rows;
 static_assert(kGroup == kQuantizedGroup, "one size of groups");
 
@@ -85,6 +85,25 @@ void ManyRows(const Tensor& x, const QuantizedMatrix& w, const float* bias, floa
   });
 }
 
+bool IsQuantizable(const Tensor& w) {
+  return w.rank() == 2 && IsFloat(w.dtype()) && w.dtype() != kF64;
+}
+
+// Elements [begin, begin + count) of w: where they lie, or widened.
+const float* AsFloats(const Tensor& w, int64_t begin, int64_t count, std::vector<float>& wide) {
+  if (w.dtype() == kF32) return w.data<float>() + begin;
+  wide.resize(count);
+  const char* from = static_cast<const char*>(w.raw_data());
+  Widen(w.dtype(), from + begin * static_cast<int64_t>(SizeOf(w.dtype())), wide.data(), count);
+  return wide.data();
+}
+
+absl::Status FoundFinite(bool finite) {
+  if (finite) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "has an infinity or a NaN, expected finite numbers to quantize");
+}
+
 }  // namespace
 
 QuantizedMatrix QuantizedMatrix::Uninitialized(int64_t rows, int64_t columns) {
@@ -96,47 +115,57 @@ QuantizedMatrix QuantizedMatrix::Uninitialized(int64_t rows, int64_t columns) {
   return matrix;
 }
 
-absl::Status QuantizeRows(const Tensor& w, bool transposed, int64_t first,
-                          QuantizedMatrix& matrix) {
-  RESIDUAL_CHECK_OP("quantize", w.rank() == 2 && IsFloat(w.dtype()) && w.dtype() != kF64, w);
-  const int64_t n = w.dim(transposed ? 1 : 0), K = matrix.columns;
-  RESIDUAL_CHECK_OP("quantize",
-                    w.dim(transposed ? 0 : 1) == K && first >= 0 && first + n <= matrix.rows(), w,
-                    matrix.values);
-  const int64_t groups = matrix.scales.dim(1), size = static_cast<int64_t>(SizeOf(w.dtype()));
+absl::Status QuantizeRows(const Tensor& w, int64_t first, QuantizedMatrix& matrix) {
+  const char* op = "quantize_rows";
+  const int64_t K = matrix.columns;
+  RESIDUAL_CHECK_OP(op, IsQuantizable(w) && w.dim(1) == K, w, matrix.values);
+  RESIDUAL_CHECK_OP(op, first >= 0 && first + w.dim(0) <= matrix.rows(), w, matrix.values);
+  const int64_t groups = matrix.scales.dim(1);
   int8_t* values = matrix.values.mutable_data<int8_t>() + first * groups * kGroup;
   float* scales = matrix.scales.mutable_data<float>() + first * groups;
-  const char* from = static_cast<const char*>(w.raw_data());
-  const auto widen = [&](const char* x, float* to, int64_t count) {
-    if (w.dtype() == kF32) {
-      std::memcpy(to, x, count * sizeof(float));
-    } else {
-      Widen(w.dtype(), x, to, count);
-    }
-  };
   std::atomic<bool> finite{true};
-  ParallelFor(n, kQuantizedRows, [&](int64_t begin, int64_t end) {
-    const int64_t count = end - begin;
-    std::vector<float> rows(count * K), line(count);
-    if (transposed) {
-      for (int64_t k = 0; k < K; ++k) {
-        widen(from + (k * n + begin) * size, line.data(), count);
-        for (int64_t r = 0; r < count; ++r) rows[r * K + k] = line[r];
-      }
-    } else {
-      widen(from + begin * K * size, rows.data(), count * K);
-    }
-    for (int64_t r = 0; r < count; ++r) {
-      const int64_t row = begin + r;
-      if (!quantized_internal::QuantizeRow(rows.data() + r * K, K, values + row * groups * kGroup,
-                                           scales + row * groups)) {
+  ParallelFor(w.dim(0), kQuantizedRows, [&](int64_t begin, int64_t end) {
+    std::vector<float> wide;
+    for (int64_t r = begin; r < end; ++r) {
+      const float* row = AsFloats(w, r * K, K, wide);
+      if (!quantized_internal::QuantizeRow(row, K, values + r * groups * kGroup,
+                                           scales + r * groups)) {
         finite.store(false, std::memory_order_relaxed);
       }
     }
   });
-  if (finite.load()) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      "has an infinity or a NaN, expected finite numbers to quantize");
+  return FoundFinite(finite.load());
+}
+
+// A task is some groups, whose part of w lies in one piece: to read w is most of the time.
+absl::Status QuantizeColumns(const Tensor& w, int64_t first, QuantizedMatrix& matrix) {
+  const char* op = "quantize_columns";
+  const int64_t N = matrix.rows(), end_column = first + w.dim(0);
+  RESIDUAL_CHECK_OP(op, IsQuantizable(w) && w.dim(1) == N, w, matrix.values);
+  RESIDUAL_CHECK_OP(op,
+                    first >= 0 && first % kGroup == 0 && end_column <= matrix.columns &&
+                        (end_column % kGroup == 0 || end_column == matrix.columns),
+                    w, matrix.values);
+  const int64_t groups = matrix.scales.dim(1);
+  int8_t* values = matrix.values.mutable_data<int8_t>() + first;
+  float* scales = matrix.scales.mutable_data<float>() + first / kGroup;
+  std::atomic<bool> finite{true};
+  ParallelFor(NumChunks(w.dim(0), kGroup), 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> wide;
+    for (int64_t g = begin; g < end; ++g) {
+      const int64_t depth = std::min(kGroup, w.dim(0) - g * kGroup);
+      const float* from = AsFloats(w, g * kGroup * N, depth * N, wide);
+      for (int64_t n = 0; n < N; n += kTile) {
+        if (!quantized_internal::QuantizeColumns({from + n, N, depth, std::min(kTile, N - n),
+                                                  values + n * groups * kGroup + g * kGroup,
+                                                  scales + n * groups + g, groups * kGroup,
+                                                  groups})) {
+          finite.store(false, std::memory_order_relaxed);
+        }
+      }
+    }
+  });
+  return FoundFinite(finite.load());
 }
 
 Tensor QuantizedMatMul(const Tensor& x, const QuantizedMatrix& w, const Tensor& bias) {

@@ -37,10 +37,13 @@ struct QuantizedMatrix {
   size_t bytes() const { return values.bytes() + scales.bytes(); }
 };
 
-// Fills rows [first, first + n) of the matrix with w: [n, columns], or [columns, n] if
-// `transposed`, f32, bf16 or f16. The matrix's tensors must be the only handles. InvalidArgument if
-// an element is not finite: it has no scale.
-absl::Status QuantizeRows(const Tensor& w, bool transposed, int64_t first, QuantizedMatrix& matrix);
+// Fills rows [first, first + n) of the matrix with w [n, columns], f32, bf16 or f16. The matrix's
+// tensors must be the only handles. InvalidArgument if an element is not finite: it has no scale.
+absl::Status QuantizeRows(const Tensor& w, int64_t first, QuantizedMatrix& matrix);
+
+// Fills columns [first, first + n) with w [n, rows], the matrix's transpose: whole groups, but for
+// the last. Else like QuantizeRows, and with the same bits.
+absl::Status QuantizeColumns(const Tensor& w, int64_t first, QuantizedMatrix& matrix);
 
 // y = x w^T + bias. x: f32 [..., columns]; bias: f32 [rows] or undefined. Returns f32
 // [..., rows]. The bits do not depend on the number of threads. Not differentiable (a CHECK where a

@@ -24,7 +24,7 @@ void BM_QuantizedMatMul(benchmark::State& state) {
   size_t bytes = 0;
   for (int64_t total = 0; total < kFarAway; total += static_cast<int64_t>(bytes)) {
     QuantizedMatrix& matrix = matrices.emplace_back(QuantizedMatrix::Uninitialized(N, K));
-    if (!QuantizeRows(w, false, 0, matrix).ok()) return state.SkipWithError("not finite");
+    if (!QuantizeRows(w, 0, matrix).ok()) return state.SkipWithError("not finite");
     bytes = matrix.bytes();
   }
   size_t i = 0;
@@ -44,6 +44,26 @@ BENCHMARK(BM_QuantizedMatMul)
     ->Args({1, 768, 50257})
     ->Args({4, 768, 3072})
     ->Args({128, 768, 3072});
+
+// K, N: of a published matrix [K, N], or of its transpose. Prints the bytes of f32 it reads.
+void BM_Quantize(benchmark::State& state) {
+  const int64_t K = state.range(0), N = state.range(1);
+  const bool columns = state.range(2) != 0;
+  const Tensor w = columns ? SomeNumbers({K, N}) : SomeNumbers({N, K});
+  QuantizedMatrix matrix = QuantizedMatrix::Uninitialized(N, K);
+  for (auto _ : state) {
+    if (!(columns ? QuantizeColumns(w, 0, matrix) : QuantizeRows(w, 0, matrix)).ok()) {
+      return state.SkipWithError("not finite");
+    }
+  }
+  state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(w.bytes()));
+}
+BENCHMARK(BM_Quantize)
+    ->ArgNames({"K", "N", "columns"})
+    ->UseRealTime()
+    ->Args({768, 3072, 0})
+    ->Args({768, 3072, 1})
+    ->Args({3072, 768, 1});
 
 }  // namespace
 }  // namespace residual

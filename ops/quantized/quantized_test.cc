@@ -1,5 +1,6 @@
 #include "ops/quantized/quantized.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -7,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "ops/layout/layout.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/parallel.h"
 #include "tensor/testing/op_case.h"
@@ -17,7 +19,7 @@ namespace {
 QuantizedMatrix Quantized(const Tensor& w, bool transposed) {
   QuantizedMatrix matrix =
       QuantizedMatrix::Uninitialized(w.dim(transposed ? 1 : 0), w.dim(transposed ? 0 : 1));
-  EXPECT_TRUE(QuantizeRows(w, transposed, 0, matrix).ok());
+  EXPECT_TRUE((transposed ? QuantizeColumns(w, 0, matrix) : QuantizeRows(w, 0, matrix)).ok());
   return matrix;
 }
 
@@ -94,8 +96,8 @@ TEST_P(QuantizedTest, IsFilledAndReadByRows) {
   const Tensor w = RandomNormal({90, 70}, 1, kF32);
   const QuantizedMatrix whole = Quantized(w, false);
   QuantizedMatrix parts = QuantizedMatrix::Uninitialized(90, 70);
-  ASSERT_TRUE(QuantizeRows(w.Rows(0, 31), false, 0, parts).ok());
-  ASSERT_TRUE(QuantizeRows(w.Rows(31, 90), false, 31, parts).ok());
+  ASSERT_TRUE(QuantizeRows(w.Rows(0, 31), 0, parts).ok());
+  ASSERT_TRUE(QuantizeRows(w.Rows(31, 90), 31, parts).ok());
   const Tensor rows = Dequantize(whole, 0, 90);
   ExpectIdentical(Dequantize(parts, 0, 90), rows, "in two parts");
   const Tensor picked = DequantizeRows(whole, Tensor::Of<int32_t>({2, 1}, {89, 4}));
@@ -106,20 +108,61 @@ TEST_P(QuantizedTest, IsFilledAndReadByRows) {
   EXPECT_EQ(QuantizedMatMul(x, whole).shape(), Shape({2, 3, 90}));
 }
 
+// Columns give the bits of rows: of whole tiles and parts of one, at once or group by group, by any
+// number of threads, with infinite inverses (nothing above 1e-36) among them.
+TEST_P(QuantizedTest, ColumnsAreRowsTransposed) {
+  SetHostGuardBytes(true);
+  const int threads = NumThreads();
+  for (const int64_t N : {0, 1, 16, 63, 64, 65, 200}) {
+    for (const int64_t K : {1, 63, 64, 65, 128, 257}) {
+      for (const DType dtype : {kF32, kBF16, kF16}) {
+        std::vector<double> values = RandomNormal({N, K}, 1).ToDoubles();
+        for (int64_t i = 0; i < N * K; ++i) {
+          if (i / K % 7 == 2) values[i] *= 1e-38;
+        }
+        const Tensor w = ConvertTo(Tensor::Of<double>({N, K}, values), dtype);
+        const QuantizedMatrix want = Quantized(w, false);
+        const Tensor turned = Transpose(w, 0, 1);
+        for (const int n : {1, 3}) {
+          SetNumThreads(n);
+          const QuantizedMatrix once = Quantized(turned, true);
+          QuantizedMatrix parts = QuantizedMatrix::Uninitialized(N, K);
+          for (int64_t k = 0; k < K; k += 64) {
+            ASSERT_TRUE(QuantizeColumns(turned.Rows(k, std::min(K, k + 64)), k, parts).ok());
+          }
+          const std::string what = absl::StrCat(Name(dtype), " ", N, " x ", K);
+          ExpectIdentical(once.values, want.values, what);
+          ExpectIdentical(once.scales, want.scales, what);
+          ExpectIdentical(parts.values, want.values, what);
+          ExpectIdentical(parts.scales, want.scales, what);
+        }
+      }
+    }
+  }
+  SetNumThreads(threads);
+  SetHostGuardBytes(false);
+}
+
 TEST_P(QuantizedTest, RefusesWhatHasNoScale) {
   for (const float bad :
        {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
         std::numeric_limits<float>::quiet_NaN()}) {
     for (const int64_t at : {0, 37, 129}) {
-      Tensor w = Tensor::Full({1, 130}, 1);
-      w.mutable_data<float>()[at] = bad;
+      Tensor w = Tensor::Full({1, 130}, 1), row = Tensor::Full({130, 1}, 1);
+      w.mutable_data<float>()[at] = row.mutable_data<float>()[at] = bad;
       QuantizedMatrix matrix = QuantizedMatrix::Uninitialized(1, 130);
-      EXPECT_EQ(QuantizeRows(w, false, 0, matrix).code(), absl::StatusCode::kInvalidArgument);
+      EXPECT_EQ(QuantizeRows(w, 0, matrix).code(), absl::StatusCode::kInvalidArgument);
+      EXPECT_EQ(QuantizeColumns(row, 0, matrix).code(), absl::StatusCode::kInvalidArgument);
     }
   }
 }
 
 TEST(QuantizedDeathTest, ErrorsPrintOpAndShapes) {
+  QuantizedMatrix narrow = QuantizedMatrix::Uninitialized(3, 70);
+  EXPECT_DEATH((void)QuantizeColumns(Tensor::Zeros({60, 3}), 0, narrow),
+               "quantize_columns: .*f32\\[60, 3\\]");
+  EXPECT_DEATH((void)QuantizeRows(Tensor::Zeros({4, 70}), 0, narrow),
+               "quantize_rows: .*f32\\[4, 70\\]");
   const QuantizedMatrix w = Quantized(Tensor::Full({3, 5}, 1), false);
   EXPECT_DEATH(QuantizedMatMul(Tensor::Zeros({2, 4}), w), "quantized_matmul: .*f32\\[2, 4\\]");
   EXPECT_DEATH(QuantizedMatMul(Tensor::Zeros({2, 5}, kBF16), w), "quantized_matmul: .*bf16");
