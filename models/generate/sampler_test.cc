@@ -1,5 +1,6 @@
 #include "models/generate/sampler.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -124,6 +125,51 @@ TEST(SamplerTest, LogSumExp) {
        {std::vector<float>{nan, 1}, {1, nan}, {1, nan, 2}, {1, inf}}) {
     EXPECT_FALSE(std::isfinite(LogSumExp(logits)));
   }
+}
+
+// Against doubles, of more logits than a block has and of no whole number of vectors; of values as
+// far below the largest as floats go.
+TEST(SamplerTest, LogSumExpOfAVocabulary) {
+  for (const size_t n : {1, 2, 15, 16, 17, 511, 512, 513, 50257}) {
+    std::vector<float> logits(n);
+    for (size_t i = 0; i < n; ++i) {
+      logits[i] = 40 * std::sin(static_cast<float>(i * i % 1009)) - (i % 50 == 3 ? 300 : 0);
+    }
+    const double largest = *std::max_element(logits.begin(), logits.end());
+    double sum = 0;
+    for (const float x : logits) sum += std::exp(x - largest);
+    EXPECT_NEAR(LogSumExp(logits), largest + std::log(sum), 2e-7) << n;
+    logits[n / 2] = std::nanf("");
+    EXPECT_FALSE(std::isfinite(LogSumExp(logits))) << n;
+  }
+}
+
+// Draws from a vocabulary are those that probabilities in double give, and the greedy token is the
+// first of the largest wherever it lies.
+TEST(SamplerTest, DrawsFromAVocabulary) {
+  constexpr int64_t kTokens = 1013;
+  std::vector<float> logits(kTokens);
+  for (int64_t i = 0; i < kTokens; ++i) logits[i] = 3 * std::sin(static_cast<float>(i));
+  for (const int64_t at : {0, 1, 500, 1007, 1008, 1012}) {
+    std::vector<float> with = logits;
+    with[at] = 4;
+    with[1012] = 4;
+    SamplerOptions greedy;
+    greedy.temperature = 0;
+    EXPECT_EQ(SampleToken(with, {}, greedy, 0, 0).token, at);
+  }
+  SamplerOptions options;
+  options.temperature = 0.7;
+  std::vector<double> expected(kTokens);
+  double total = 0;
+  for (int64_t i = 0; i < kTokens; ++i) total += expected[i] = std::exp(logits[i] / 0.7);
+  constexpr int kDraws = 40000, kBins = 20;
+  std::vector<double> share(kBins), want(kBins);
+  for (int64_t i = 0; i < kTokens; ++i) want[i % kBins] += expected[i] / total;
+  for (int draw = 0; draw < kDraws; ++draw) {
+    share[SampleToken(logits, {}, options, 0, draw).token % kBins] += 1.0 / kDraws;
+  }
+  for (int bin = 0; bin < kBins; ++bin) EXPECT_NEAR(share[bin], want[bin], 0.006) << bin;
 }
 
 TEST(SamplerTest, RejectsOptionsOutOfRange) {
