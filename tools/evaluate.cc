@@ -31,6 +31,7 @@ absl::Status Evaluate(const CommandLine& cli, const ModelFlags& model_flags,
                             LoadTokenizer(loaded.folder));
   const std::vector<int32_t> tokens = tokenizer->Encode(text);
   TextLoss loss;
+  options.precision = model_flags.precision();
   {
     ProgressBar progress("evaluating", static_cast<int64_t>(tokens.size()) - 1);
     progress.Update(0);

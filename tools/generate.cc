@@ -251,6 +251,7 @@ absl::Status Run(const CommandLine& cli, const ModelFlags& model_flags,
     RESIDUAL_ASSIGN_OR_RETURN(flags.generate.stop_tokens, StopTokens(loaded.folder, loaded.config));
   }
   flags.generate.sampler.seed = cli.seed();
+  flags.generate.precision = flags.beams.precision = model_flags.precision();
   const bool json = cli.json() || prompt_flags.from_file();
   if (flags.beams.num_beams == 1) {
     RESIDUAL_RETURN_IF_ERROR(

@@ -32,28 +32,30 @@ std::vector<Window> Windows(int64_t tokens, int64_t context, int64_t stride) {
 
 // The loss of windows of the same shape, side by side.
 double WindowsLoss(const ResidualModel& model, absl::Span<const int32_t> tokens,
-                   absl::Span<const Window> windows) {
+                   absl::Span<const Window> windows, Precision precision) {
   const int64_t batch = static_cast<int64_t>(windows.size());
   const int64_t pos = windows[0].end - windows[0].begin - 1;  // the last token is only predicted
   const int64_t scored = windows[0].end - windows[0].scored_from;
-  Tensor input = Tensor::Uninitialized({batch, pos}, kI64);
+  ModelInput input;
+  input.tokens = Tensor::Uninitialized({batch, pos}, kI64);
+  input.precision = precision;
   Tensor targets = Tensor::Uninitialized({batch, scored}, kI64);
   for (int64_t row = 0; row < batch; ++row) {
     const Window& w = windows[row];
-    std::copy_n(tokens.begin() + w.begin, pos, input.mutable_data<int64_t>() + row * pos);
+    std::copy_n(tokens.begin() + w.begin, pos, input.tokens.mutable_data<int64_t>() + row * pos);
     std::copy_n(tokens.begin() + w.scored_from, scored,
                 targets.mutable_data<int64_t>() + row * scored);
   }
   const Scope none;
-  const MixerContext context = model.MakeContext({input});
-  const Tensor resid = model.Stream(model.EmbedTokens({input}, context, none),
-                                    {0, model.n_layers()}, context, nullptr, none);
+  const MixerContext context = model.MakeContext(input);
+  const Tensor resid = model.Stream(model.EmbedTokens(input, context, none), {0, model.n_layers()},
+                                    context, nullptr, none);
   double total = 0;
   const int64_t step = std::max<int64_t>(1, kLogitsAtOnce / (batch * model.d_vocab()));
   for (int64_t begin = 0; begin < scored; begin += step) {
     const int64_t end = std::min(begin + step, scored);
-    const Tensor logits =
-        model.UnembedStream(Slice(resid, 1, pos - scored + begin, pos - scored + end), none);
+    const Tensor logits = model.UnembedStream(
+        Slice(resid, 1, pos - scored + begin, pos - scored + end), none, precision);
     for (const double logprob : TokenLogProbs(logits, Slice(targets, 1, begin, end)).ToDoubles()) {
       total -= logprob;
     }
@@ -99,7 +101,8 @@ absl::StatusOr<TextLoss> EvaluateText(const ResidualModel& model, absl::Span<con
   for (size_t i = 0; i < windows.size();) {
     size_t j = i + 1;
     while (j < windows.size() && j - i < at_once && alike(windows[i], windows[j])) ++j;
-    result.total += WindowsLoss(model, tokens, absl::MakeSpan(windows).subspan(i, j - i));
+    result.total +=
+        WindowsLoss(model, tokens, absl::MakeSpan(windows).subspan(i, j - i), options.precision);
     for (size_t k = i; k < j; ++k) result.tokens += windows[k].end - windows[k].scored_from;
     if (options.on_progress) options.on_progress(result.tokens, n - 1);
     i = j;

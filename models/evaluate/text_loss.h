@@ -21,8 +21,9 @@
 namespace residual {
 
 struct TextLossOptions {
-  int64_t context = 0;  // 0: the model's, 1024 where that is unbounded
-  int64_t stride = 0;   // 0: half of the context
+  int64_t context = 0;                     // 0: the model's, 1024 where that is unbounded
+  int64_t stride = 0;                      // 0: half of the context
+  Precision precision = Precision::kFull;  // of the runs of the model, see ModelInput
   // Called as tokens are scored.
   std::function<void(int64_t scored, int64_t of)> on_progress;
 };

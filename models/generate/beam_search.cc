@@ -167,7 +167,11 @@ absl::StatusOr<BeamSearchResult> BeamSearch(const ResidualModel& model,
   Search search(prompt, options, max_new_tokens);
   auto start = std::chrono::steady_clock::now();
   ModelState state = model.NewState(1);
-  Tensor logits = model.NextLogits(NextInput({prompt}, {0}, 0), &state);
+  const auto next_logits = [&](ModelInput input) {
+    input.precision = options.precision;
+    return model.NextLogits(std::move(input), &state);
+  };
+  Tensor logits = next_logits(NextInput({prompt}, {0}, 0));
   result.prefill_seconds = SecondsSince(start);
   start = std::chrono::steady_clock::now();
   while (true) {
@@ -178,7 +182,7 @@ absl::StatusOr<BeamSearchResult> BeamSearch(const ResidualModel& model,
     std::vector<std::vector<int64_t>> last;
     for (const Beam& beam : search.open()) last.push_back({beam.tokens.back()});
     const std::vector<int64_t> no_padding(last.size(), 0);
-    logits = model.NextLogits(NextInput(last, no_padding, state.length()), &state);
+    logits = next_logits(NextInput(last, no_padding, state.length()));
   }
   result.beams = search.TakeFinished();
   result.decode_seconds = SecondsSince(start);

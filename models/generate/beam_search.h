@@ -27,8 +27,9 @@ struct BeamSearchOptions {
   // favours short ones, more favours long ones.
   double length_penalty = 1;
   EarlyStopping early_stopping = EarlyStopping::kNo;
-  double repetition_penalty = 1;     // as in SamplerOptions, on log-probabilities
-  std::vector<int64_t> stop_tokens;  // any of them ends a continuation
+  double repetition_penalty = 1;           // as in SamplerOptions, on log-probabilities
+  std::vector<int64_t> stop_tokens;        // any of them ends a continuation
+  Precision precision = Precision::kFull;  // of the runs of the model, see ModelInput
 };
 
 struct Beam {

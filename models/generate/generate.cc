@@ -21,8 +21,8 @@ double SecondsSince(std::chrono::steady_clock::time_point start) {
 class Batch {
  public:
   // So many tokens are to be made of each.
-  Batch(const ResidualModel& model, GenerationState& state, int64_t new_tokens)
-      : model_(model), state_(state), new_tokens_(new_tokens) {
+  Batch(const ResidualModel& model, GenerationState& state, int64_t new_tokens, Precision precision)
+      : model_(model), state_(state), new_tokens_(new_tokens), precision_(precision) {
     if (CanGoOn()) {
       Reserve();
       return;
@@ -109,12 +109,15 @@ class Batch {
       const int64_t begin = past == 0 ? 0 : past - state_.padding[row];
       unread.emplace_back(text(row).begin() + begin, text(row).end() - but);
     }
-    return model_.NextLogits(NextInput(unread, state_.padding, past), &state_.model);
+    ModelInput input = NextInput(unread, state_.padding, past);
+    input.precision = precision_;
+    return model_.NextLogits(std::move(input), &state_.model);
   }
 
   const ResidualModel& model_;
   GenerationState& state_;
   int64_t new_tokens_;
+  Precision precision_;
 };
 
 }  // namespace
@@ -139,7 +142,7 @@ absl::StatusOr<Generated> ContinueGeneration(const ResidualModel& model,
   Generated result;
   result.continuations.resize(state.texts.size());
 
-  Batch batch(model, state, options.max_new_tokens);
+  Batch batch(model, state, options.max_new_tokens, options.precision);
   auto start = std::chrono::steady_clock::now();
   if (options.max_new_tokens == 0) {
     batch.ReadAhead();

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "models/generate/generation_state.h"
 #include "models/generate/sampler.h"
+#include "models/nn/precision.h"
 #include "models/stream/residual_model.h"
 
 namespace residual {
@@ -22,6 +23,8 @@ struct GenerateOptions {
   // continuation with it.
   std::function<bool(int64_t prompt, const Sampled& sampled)> on_token;
   int64_t first_row = 0;  // prompt i draws the random numbers of row first_row + i
+  // Of the runs of the model, see ModelInput; the state then keeps keys and values in it.
+  Precision precision = Precision::kFull;
 };
 
 enum class EndOfGeneration {

@@ -118,6 +118,25 @@ TEST_P(GenerateTest, PromptsTogetherAreAsAlone) {
   }
 }
 
+// In bf16 the first token is that of a run in bf16 over the prompt, and the logits are near those
+// of f32: the run was made in the precision asked for, and in that alone.
+TEST_P(GenerateTest, RunsInThePrecisionAskedFor) {
+  const Ids prompt = Prompt(9, 2);
+  GenerateOptions options = Greedy(1);
+  const Continuation full = One(prompt, options);
+  options.precision = Precision::kBF16;
+  const Continuation narrow = One(prompt, options);
+  ModelInput input;
+  input.tokens = Tensor::Of<int64_t>({1, 9}, prompt);
+  input.precision = Precision::kBF16;
+  input.last_logits = 1;
+  const Tensor logits = model_->Forward(input);
+  const absl::Span<const float> row = logits.span<float>();
+  EXPECT_NEAR(narrow.logprobs[0], row[narrow.tokens[0]] - LogSumExp(row), 1e-4);
+  EXPECT_NE(narrow.logprobs[0], full.logprobs[0]);
+  EXPECT_NEAR(narrow.logprobs[0], full.logprobs[0], 0.1);
+}
+
 // The long prompt fills the context while the short one, padded to its length, has room.
 TEST_P(GenerateTest, FillsTheContextOfEveryPrompt) {
   const std::vector<Ids> prompts = {Prompt(2, 1), Prompt(15, 2), Prompt(16, 3), Prompt(6, 4)};

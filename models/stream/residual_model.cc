@@ -12,6 +12,7 @@
 #include "tensor/base/parallel.h"
 #include "tensor/base/random.h"
 #include "tensor/base/status_macros.h"
+#include "tensor/core/storage.h"
 
 namespace residual {
 
@@ -20,6 +21,7 @@ namespace {
 // Positions of a prompt that are read at once where a state keeps what was read: what a layer makes
 // of them is the largest part of a prefill's memory. GPT-2 124M reads no faster with more.
 constexpr int64_t kPositionsAtOnce = 256;
+constexpr int64_t kLeastPrompt = 16;
 
 // Positions [begin, end) of [pos] or [batch, pos]; undefined stays undefined.
 Tensor PositionsOf(const Tensor& x, int64_t begin, int64_t end) {
@@ -345,8 +347,16 @@ Tensor ResidualModel::NextLogits(ModelInput input, ModelState* state) const {
     state->length_ += kPositionsAtOnce;
     input = WithoutFirstPositions(input, kPositionsAtOnce);
   }
-  input.last_logits = 1;
-  return Forward(input, state).Reshaped({input.tokens.dim(0), d_vocab()});
+  const int64_t batch = input.tokens.dim(0), pos = input.tokens.dim(1);
+  const MixerContext context = MakeContext(input, state, nullptr);
+  Tensor resid =
+      Stream(EmbedTokens(input, context, Scope()), {0, n_layers()}, context, state, Scope());
+  if (state != nullptr) state->length_ += pos;
+  resid = Slice(resid, 1, pos - 1, pos);
+  // Before the unembedding is read for the first time, what the positions of a prompt needed is
+  // returned: so much less is the most that a process holds.
+  if (pos >= kLeastPrompt) TrimHostPool();
+  return UnembedStream(resid, Scope(), input.precision).Reshaped({batch, d_vocab()});
 }
 
 absl::StatusOr<Tensor> ResidualModel::Run(const ModelInput& input, Hooks* hooks,

@@ -1,5 +1,6 @@
 #include "tensor/core/storage.h"
 
+#include <malloc.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -121,6 +122,9 @@ class HostPool {
       }
       free_[c].clear();
     }
+#if defined(__GLIBC__)
+    malloc_trim(0);  // free() keeps what lies between blocks in use
+#endif
   }
 
   PoolStats Stats() {

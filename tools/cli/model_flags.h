@@ -1,6 +1,5 @@
 // What the tools that read a model have in common: --model and --no_mmap, for those that only run
-// it
-// --dtype and --quantize, and token files.
+// it --dtype, --quantize and --precision, and token files.
 
 #ifndef RESIDUAL_TOOLS_CLI_MODEL_FLAGS_H_
 #define RESIDUAL_TOOLS_CLI_MODEL_FLAGS_H_
@@ -8,6 +7,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "models/nn/precision.h"
 #include "models/zoo/zoo.h"
 #include "tools/cli/command_line.h"
 
@@ -26,12 +26,14 @@ class ModelFlags {
 
   // Sets what the flags say of reading files.
   LoadOptions options() const;
+  // --precision: of the model's runs.
+  Precision precision() const { return *PrecisionFromName(precision_); }
   const std::string& path() const { return path_; }
 
  private:
   const CommandLine& cli_;
   Use use_;
-  std::string path_, dtype_ = "auto", quantize_ = "none";
+  std::string path_, dtype_ = "auto", quantize_ = "none", precision_ = "f32";
   bool no_mmap_ = false;
 };
 
