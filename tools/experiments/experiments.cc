@@ -1,5 +1,6 @@
 #include "tools/experiments/experiments.h"
 
+#include "tools/experiments/mamba/mamba_copying.h"
 #include "tools/experiments/mamba/mamba_induction.h"
 #include "tools/experiments/s4/s4_mnist.h"
 
@@ -7,6 +8,8 @@ namespace residual {
 
 const std::vector<Experiment>& Experiments() {
   static const auto& experiments = *new std::vector<Experiment>{
+      {"mamba_copying", "Selective copying with Mamba and with S4 (Gu and Dao 2023, table 1)",
+       MambaCopying},
       {"mamba_induction",
        "Mamba's induction heads at lengths far beyond training (Gu and Dao 2023, table 2)",
        MambaInduction},

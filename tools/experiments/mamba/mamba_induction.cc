@@ -11,9 +11,10 @@
 #include "interp/report/plots.h"
 #include "models/data/tasks/tasks.h"
 #include "models/evaluate/task_accuracy.h"
-#include "models/transformer/transformer.h"
 #include "models/zoo/zoo.h"
 #include "tensor/base/status_macros.h"
+#include "tools/experiments/mamba/contenders.h"
+#include "tools/experiments/mamba/selection.h"
 #include "tools/experiments/training/task_training.h"
 
 namespace residual {
@@ -21,7 +22,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kVocabulary = 16;
+constexpr int64_t kVocabulary = 16, kWidth = 64;
+constexpr int64_t kLookedAtRows = 16;  // for what is read where
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // One kind of model, and what the paper says of it (its table of accuracies in percent, read off
@@ -32,34 +34,20 @@ struct Contender {
   int longest;  // measured on rows of up to 2^longest
   std::map<int, double> paper;
   int color;
+  double lr;
 };
-
-json MambaConfig() {
-  return {{"model_type", "mamba"},      {"vocab_size", kVocabulary}, {"hidden_size", 64},
-          {"num_hidden_layers", 2},     {"state_size", 16},          {"expand", 2},
-          {"conv_kernel", 4},           {"use_bias", false},         {"use_conv_bias", true},
-          {"tie_word_embeddings", true}};
-}
-
-json AttentionConfig(Positions positions, int longest) {
-  TransformerConfig c;
-  c.d_model = 64;
-  c.n_ctx = int64_t{1} << longest;
-  c.d_vocab = kVocabulary;
-  c.blocks = {{"attn"}, {"attn"}};
-  c.n_heads = 4;
-  c.d_head = 16;
-  c.positions = positions;
-  return ConfigToJson(c);
-}
 
 std::vector<Contender> Contenders(const InductionPlan& plan) {
   std::map<int, double> all;
   for (int log = 6; log <= 20; ++log) all[log] = 1;
   const int attention = plan.attention_log;
-  return {{"Mamba", MambaConfig(), plan.longest_log, all, 0},
+  const int64_t context = int64_t{1} << attention;
+  const auto attention_with = [&](Positions positions) {
+    return SmallAttention(kVocabulary, kWidth, positions, context);
+  };
+  return {{"Mamba", SmallMamba(kVocabulary, kWidth), plan.longest_log, all, 0, plan.lr},
           {"attention, learned positions",
-           AttentionConfig(Positions::kLearned, attention),
+           attention_with(Positions::kLearned),
            attention,
            {{6, 1},
             {7, 0.996},
@@ -70,9 +58,10 @@ std::vector<Contender> Contenders(const InductionPlan& plan) {
             {12, 0.098},
             {13, 0.109},
             {14, 0.078}},
-           1},
+           1,
+           plan.attention_lr},
           {"attention, rotary positions",
-           AttentionConfig(Positions::kRotary, attention),
+           attention_with(Positions::kRotary),
            attention,
            {{6, 1},
             {7, 1},
@@ -83,7 +72,9 @@ std::vector<Contender> Contenders(const InductionPlan& plan) {
             {12, 0.086},
             {13, 0.09},
             {14, 0.055}},
-           2}};
+           2,
+           plan.attention_lr},
+          {"S4", SmallS4(kVocabulary, kWidth, context), attention, {}, 3, plan.lr}};
 }
 
 struct Measured {
@@ -125,13 +116,19 @@ absl::StatusOr<Measured> Measure(const InductionPlan& plan, const Contender& con
     TaskTraining training;
     training.model = contender.model;
     training.train.optimizer.kind = OptimizerKind::kAdam;
-    training.train.schedule.lr = plan.lr;
+    training.train.optimizer.beta2 = 0.99;
+    training.train.schedule.kind = ScheduleKind::kCosine;
+    training.train.schedule.lr = contender.lr;
+    training.train.schedule.warmup_steps = std::min<int64_t>(100, plan.steps / 10);
+    training.train.schedule.total_steps = plan.steps;
     training.train.batch_size = plan.batch_size;
     training.train.seed = options.seed + i;
     training.steps = plan.steps;
     training.eval_every = plan.eval_every;
     training.eval_rows = 256;
     training.seconds_limit = plan.seconds_limit;
+    // Beyond what is learned on these rows: how far it reaches goes on growing.
+    training.enough = 2;
     options.say(absl::StrFormat("%s, seed %d: training on rows of %d", contender.name,
                                 training.train.seed, data->context()));
     RESIDUAL_ASSIGN_OR_RETURN(
@@ -153,6 +150,21 @@ double Least(const Measured& measured, int from, int to) {
     least = std::min(least, *std::min_element(values.begin(), values.end()));
   }
   return least;
+}
+
+// Of a trained Mamba at the length of its training: the channel whose hidden attention, at the last
+// token, is most on what followed the special token the first time.
+absl::StatusOr<ReadingUnit> ReaderOfTheAnswer(const InductionPlan& plan, const ResidualModel& model,
+                                              uint64_t seed) {
+  RESIDUAL_ASSIGN_OR_RETURN(const std::unique_ptr<DataSource> data, Rows(plan.train_log));
+  const Tensor tokens = data->EvalBatch(seed, 0, kLookedAtRows).tokens;
+  const int64_t pos = tokens.dim(1);
+  std::vector<int64_t> answers;
+  for (int64_t row = 0; row < tokens.dim(0); ++row) {
+    const int64_t* t = tokens.data<int64_t>() + row * pos;
+    answers.push_back(std::find(t, t + pos, kVocabulary - 1) - t + 1);
+  }
+  return WhoReadsFrom(model, tokens, answers);
 }
 
 double Mean(const Measured& measured, int log) { return SpreadOf(measured.accuracy.at(log)).mean; }
@@ -212,13 +224,14 @@ InductionPlan FullInduction() { return {}; }
 InductionPlan QuickInduction() {
   InductionPlan plan;
   plan.train_log = 6;
+  plan.claimed_log = 9;
   plan.longest_log = 14;
   plan.attention_log = 11;
-  plan.batch_size = 32;
+  plan.batch_size = 64;
   plan.lr = 2e-3;
-  plan.steps = 6000;
-  plan.eval_every = 100;
-  plan.seconds_limit = 150;
+  plan.steps = 4000;
+  plan.eval_every = 200;
+  plan.seconds_limit = 600;
   plan.seeds = 1;
   plan.measured_tokens = int64_t{1} << 18;
   return plan;
@@ -231,18 +244,20 @@ absl::StatusOr<Findings> RunInduction(const InductionPlan& plan, const Experimen
     RESIDUAL_ASSIGN_OR_RETURN(Measured measured, Measure(plan, contender, options));
     all.push_back(std::move(measured));
   }
-  const Measured &mamba = all[0], &learned = all[1], &rotary = all[2];
+  const Measured &mamba = all[0], &learned = all[1], &rotary = all[2], &s4 = all[3];
   const int train = plan.train_log, longest = plan.longest_log, attention = plan.attention_log;
   const double growth = static_cast<double>(mamba.state_bytes.at(longest)) /
                         static_cast<double>(mamba.state_bytes.at(train));
   const std::string at_train = absl::StrCat("2^", train);
+  RESIDUAL_ASSIGN_OR_RETURN(const ReadingUnit reader,
+                            ReaderOfTheAnswer(plan, *mamba.runs[0].model, options.seed));
   Findings findings{
       {{absl::StrCat("Mamba recalls at the length of training, ", at_train,
                      ": accuracy of the worst seed"),
         1.0, Least(mamba, train, train), 0.99, 1},
-       {absl::StrCat("Mamba recalls at every length from ", at_train, " to 2^", longest,
+       {absl::StrCat("Mamba recalls at every length from ", at_train, " to 2^", plan.claimed_log,
                      ": least accuracy of any seed"),
-        1.0, Least(mamba, train, longest), 0.99, 1},
+        1.0, Least(mamba, train, plan.claimed_log), 0.99, 1},
        {absl::StrCat("what Mamba remembers does not grow with the row: bytes of its state at 2^",
                      longest, " over those at ", at_train),
         1.0, growth, 1, 1},
@@ -253,7 +268,14 @@ absl::StatusOr<Findings> RunInduction(const InductionPlan& plan, const Experimen
         std::nullopt, Mean(learned, train) - Mean(learned, attention), 0.4, 1},
        {absl::StrCat("so does attention with rotary positions: mean accuracy at ", at_train,
                      " less that at 2^", attention),
-        std::nullopt, Mean(rotary, train) - Mean(rotary, attention), 0.4, 1}},
+        std::nullopt, Mean(rotary, train) - Mean(rotary, attention), 0.4, 1},
+       {absl::StrCat("S4, the same at every token, does not keep up: Mamba's mean accuracy at ",
+                     at_train, " less S4's"),
+        std::nullopt, Mean(mamba, train) - Mean(s4, train), 0.2, 1},
+       {absl::StrCat("Mamba's last token reads what followed the special one: share of the hidden "
+                     "attention of ",
+                     reader.name, " that is there, of ", int64_t{1} << train, " places"),
+        std::nullopt, reader.share, 0.25, 1}},
       Report("Induction, far beyond the length of training",
              Html("Rows of random tokens hold one special token twice, the second time at the very "
                   "end: say what followed it the first time. Two layers are trained on short rows. "

@@ -13,11 +13,13 @@ namespace residual {
 // How much of it: lengths as powers of two.
 struct InductionPlan {
   int train_log = 8;       // rows to train on, the paper's 256
+  int claimed_log = 16;    // the longest of which recall is claimed
   int longest_log = 20;    // the longest Mamba is measured on
   int attention_log = 13;  // the longest attention is measured on, whose work grows as its square
   int64_t batch_size = 8;  // the paper's
   double lr = 1e-3;        // the paper's for Mamba
-  int64_t steps = 100000;  // at most; training ends when the task is learned
+  double attention_lr = 1e-3;
+  int64_t steps = 80000;        // of a cosine schedule
   int64_t eval_every = 1000;    // steps
   double seconds_limit = 1800;  // of one training
   int seeds = 3;
@@ -27,7 +29,7 @@ InductionPlan FullInduction();
 // Rows of 64, which Mamba learns in a minute.
 InductionPlan QuickInduction();
 
-// Trains Mamba and attention (learned and rotary positions), two layers each, to recall what
+// Trains Mamba, attention (learned and rotary positions) and S4D, two layers each, to recall what
 // followed a special token, and measures them on rows of the training's length and more: Mamba in
 // memory that does not grow with the row.
 absl::StatusOr<Findings> RunInduction(const InductionPlan& plan, const ExperimentOptions& options);

@@ -15,6 +15,7 @@ using ::testing::HasSubstr;
 InductionPlan Small() {
   InductionPlan plan;
   plan.train_log = 4;
+  plan.claimed_log = 5;
   plan.longest_log = 6;
   plan.attention_log = 5;
   plan.steps = 4;
@@ -31,7 +32,7 @@ TEST(MambaInductionTest, MeasuresEveryLengthAndClaimsWhatItMeasured) {
   options.say = [&](const std::string& line) { lines.push_back(line); };
   const auto findings = RunInduction(Small(), options);
   ASSERT_TRUE(findings.ok()) << findings.status();
-  ASSERT_EQ(findings->claims.size(), 6);
+  ASSERT_EQ(findings->claims.size(), 8);
   // Guessing does not pass for recalling.
   EXPECT_FALSE(findings->claims[0].pass());
   EXPECT_FALSE(findings->claims[1].pass());
@@ -39,14 +40,15 @@ TEST(MambaInductionTest, MeasuresEveryLengthAndClaimsWhatItMeasured) {
   // Nor can it be lost.
   EXPECT_FALSE(findings->claims[4].pass());
   EXPECT_FALSE(findings->claims[5].pass());
+  EXPECT_FALSE(findings->claims[6].pass());
   EXPECT_LE(findings->claims[1].ours, findings->claims[0].ours);
-  EXPECT_THAT(findings->claims[1].claim, HasSubstr("from 2^4 to 2^6"));
+  EXPECT_THAT(findings->claims[1].claim, HasSubstr("from 2^4 to 2^5"));
   // A state of Mamba has the same bytes after 16 and after 64 tokens.
   EXPECT_EQ(findings->claims[2].ours, 1);
-  // Of two seeds: Mamba at three lengths, each attention at two.
+  // Of two seeds: Mamba at three lengths, both attentions and S4 at two.
   int measured = 0;
   for (const std::string& line : lines) measured += line.find(" of 16 rows of 2^") != line.npos;
-  EXPECT_EQ(measured, 2 * (3 + 2 + 2));
+  EXPECT_EQ(measured, 2 * (3 + 2 + 2 + 2));
   EXPECT_THAT(findings->report.ToString(), HasSubstr("attention, rotary positions"));
 }
 
@@ -65,9 +67,11 @@ TEST(MambaInductionTest, IsAFunctionOfTheSeed) {
 TEST(MambaInductionTest, ThePlansReachFarBeyondTheirTraining) {
   for (const InductionPlan& plan : {FullInduction(), QuickInduction()}) {
     EXPECT_GE(plan.longest_log - plan.train_log, 8);
+    EXPECT_GE(plan.claimed_log - plan.train_log, 3);
     EXPECT_GE(plan.attention_log - plan.train_log, 5);
   }
   EXPECT_EQ(FullInduction().train_log, 8);
+  EXPECT_GE(FullInduction().claimed_log, 16);
   EXPECT_EQ(FullInduction().longest_log, 20);
   EXPECT_GE(FullInduction().seeds, 3);
 }

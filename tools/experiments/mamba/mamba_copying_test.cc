@@ -1,0 +1,88 @@
+#include "tools/experiments/mamba/mamba_copying.h"
+
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "models/checkpoint/config_reader.h"
+
+namespace residual {
+namespace {
+
+using ::testing::HasSubstr;
+
+// Too little to learn anything: what is measured and said, not what is found.
+CopyingPlan Small() {
+  CopyingPlan plan;
+  plan.context = 24;
+  plan.n_items = 3;
+  plan.d_model = 8;
+  plan.batch_size = 4;
+  plan.warmup_steps = 1;
+  plan.steps = 4;
+  plan.eval_every = 2;
+  plan.seeds = 2;
+  plan.measured_rows = 16;
+  return plan;
+}
+
+TEST(MambaCopyingTest, TrainsBothOnEverySeedAndClaimsWhatItMeasured) {
+  std::vector<std::string> lines;
+  ExperimentOptions options;
+  options.seed = 5;
+  options.say = [&](const std::string& line) { lines.push_back(line); };
+  const auto findings = RunCopying(Small(), options);
+  ASSERT_TRUE(findings.ok()) << findings.status();
+  ASSERT_EQ(findings->claims.size(), 4);
+  // Nothing was learned: guessing is not copying, and there is no gap.
+  EXPECT_FALSE(findings->claims[0].pass());
+  EXPECT_LT(findings->claims[0].ours, 0.5);
+  EXPECT_FALSE(findings->claims[2].pass());
+  EXPECT_DOUBLE_EQ(findings->claims[2].ours, findings->claims[0].ours - findings->claims[1].ours);
+  EXPECT_GT(findings->claims[3].ours, 0);
+  int copied = 0;
+  for (const std::string& line : lines) copied += line.find("of 48 tokens copied") != line.npos;
+  EXPECT_EQ(copied, 4);
+  EXPECT_THAT(findings->report.ToString(), HasSubstr("layer 1, noise"));
+
+  const auto again = RunCopying(Small(), options);
+  ASSERT_TRUE(again.ok());
+  for (size_t i = 0; i < again->claims.size(); ++i) {
+    EXPECT_EQ(again->claims[i].ours, findings->claims[i].ours) << i;
+  }
+}
+
+TEST(MambaCopyingTest, RowsThatCannotHoldTheirItemsAreRefused) {
+  CopyingPlan plan = Small();
+  plan.n_items = 13;
+  ExperimentOptions options;
+  options.say = [](const std::string&) {};
+  const absl::Status status = RunCopying(plan, options).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("13"));
+}
+
+TEST(MambaCopyingTest, PlansChangeByNameAndSayWhatIsWrong) {
+  const auto changes = ReadJsonObject("tools/experiments/mamba/copying_full.json", 1 << 16);
+  ASSERT_TRUE(changes.ok()) << changes.status();
+  const auto full = ChangedPlan(CpuCopying(), *changes, "full.json");
+  ASSERT_TRUE(full.ok()) << full.status();
+  EXPECT_EQ(full->context, 4096);
+  EXPECT_EQ(full->steps, 400000);
+  EXPECT_FALSE(full->cosine);
+  const auto message = [](const nlohmann::json& json) {
+    return std::string(ChangedPlan(CpuCopying(), json, "x.json").status().message());
+  };
+  EXPECT_THAT(message({{"n_itens", 3}}), HasSubstr("n_itens"));
+  EXPECT_THAT(message({{"steps", 0}}), HasSubstr("'steps' is 0"));
+}
+
+TEST(MambaCopyingTest, ThePlanHasThreeSeedsAndHalfAnHourForEach) {
+  EXPECT_GE(CpuCopying().seeds, 3);
+  EXPECT_LE(CpuCopying().seconds_limit, 1800);
+  EXPECT_GT(CpuCopying().seconds_limit, 0);
+}
+
+}  // namespace
+}  // namespace residual
