@@ -198,6 +198,15 @@ absl::Status ResidualModel::Validate(const ModelInput& input, const ModelState* 
     return absl::InvalidArgumentError(
         absl::StrCat(length, " tokens, longer than the model's context of ", n_ctx_));
   }
+  for (int layer = 0; state != nullptr && layer < n_layers(); ++layer) {
+    for (const Branch& branch : blocks_[layer].branches()) {
+      if (branch.mixer->causal()) continue;
+      return absl::InvalidArgumentError(absl::StrCat(
+          "blocks.", layer, ".", branch.name,
+          " reads later positions too: a sequence is read as a whole, not from a state, and not "
+          "generated from"));
+    }
+  }
   const Tensor ids = ConvertTo(tokens, kI64);
   for (int64_t i = 0; i < ids.elements(); ++i) {
     const int64_t id = ids.data<int64_t>()[i];

@@ -98,9 +98,9 @@ TEST(TransformerConfigTest, NamesTheFieldThatIsWrong) {
   EXPECT_EQ(ValidateTransformerConfig(c).message(),
             "'n_kv_heads' is 3, expected a divisor of n_heads, 4");
   c = Base({{"attn", "convolution"}});
-  EXPECT_EQ(
-      ValidateTransformerConfig(c).message(),
-      "'blocks' names the mixer 'convolution', expected one of 'attn', 'mlp', 'mamba', 'mamba2'");
+  EXPECT_EQ(ValidateTransformerConfig(c).message(),
+            "'blocks' names the mixer 'convolution', expected one of 'attn', 'mlp', "
+            "'mamba', 'mamba2', 's4', 's4d', 'dss'");
   c = Base({{"attn", "attn"}});
   EXPECT_EQ(ValidateTransformerConfig(c).message(), "'blocks' has 'attn' twice in one block");
   c = Base({{"attn"}});

@@ -133,7 +133,7 @@ TEST(ZooConfigTest, OurOwnConfigsRefuseWhatTheyDoNotKnow) {
   EXPECT_EQ(
       ConfigError(With(config, "blocks", json::array({json::array({"attn", "convolution"})}))),
       "config.json: 'blocks' names the mixer 'convolution', expected one of 'attn', 'mlp', "
-      "'mamba', 'mamba2'");
+      "'mamba', 'mamba2', 's4', 's4d', 'dss'");
   EXPECT_EQ(ConfigError(With(config, "blocks", {"attn"})),
             "config.json: 'blocks' is [\"attn\"], expected a list of blocks, each a list of "
             "mixers: [[\"attn\", \"mlp\"], ...]");

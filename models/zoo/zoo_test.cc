@@ -251,9 +251,15 @@ TEST_F(ZooTest, OurOwnConfigsKeepEveryField) {
   c.d_model = 12;
   c.n_ctx = 9;
   c.d_vocab = 13;
-  c.blocks = {{"mlp"}, {"attn", "mlp"}, {"mamba"}, {"mamba2"}};
+  c.blocks = {{"mlp"}, {"attn", "mlp"}, {"mamba"}, {"mamba2"}, {"s4"}};
+  c.s4_init = S4Init::kLegT;
+  c.s4_discretization = Discretization::kBilinear;
+  c.s4_length = 10;
+  c.s4_gated = c.s4_learn_state = false;
+  c.s4_bidirectional = c.s4_reverse_from_next = true;
+  c.s4_dropout = 0.15;
   c.d_inner = 8;
-  c.d_state = 3;
+  c.d_state = 4;
   c.d_conv = 2;
   c.mamba_bias = true;
   c.conv_bias = c.rescale_out_proj = false;

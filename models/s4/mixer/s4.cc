@@ -374,4 +374,47 @@ Tensor S4Mixer::Forward(const Tensor& input, const MixerContext& context, MixerS
   return hook(kOut, result);
 }
 
+TokenMapKind S4Mixer::token_map_kind() const {
+  TokenMapKind kind{'C', config_.d_model, false, {kY, kKernel}};
+  if (config_.bidirectional) kind.made_of.push_back(kReverseKernel);
+  return kind;
+}
+
+Tensor S4Mixer::TokenMaps(absl::Span<const Tensor> made_of, absl::Span<const int64_t> units) const {
+  const int64_t batch = made_of[0].dim(0), pos = made_of[0].dim(1), taps = made_of[1].dim(1);
+  const int64_t n = static_cast<int64_t>(units.size()), shift = config_.reverse_from_next ? 1 : 0;
+  std::vector<double> maps(n * pos * pos);
+  const std::vector<double> K = made_of[1].ToDoubles();
+  const std::vector<double> back = config_.bidirectional ? made_of[2].ToDoubles() : K;
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t query = 0; query < pos; ++query) {
+      double* const row = maps.data() + (i * pos + query) * pos;
+      for (int64_t key = 0; key <= query; ++key) row[key] = K[units[i] * taps + query - key];
+      for (int64_t key = query + shift; config_.bidirectional && key < pos; ++key) {
+        row[key] += back[units[i] * taps + key - query - shift];
+      }
+    }
+  }
+  const Tensor one = ConvertTo(Tensor::Of<double>({n, pos, pos}, maps), kF32);
+  return BroadcastTo(one.Reshaped({1, n, pos, pos}), {batch, n, pos, pos});
+}
+
+Retention S4Mixer::MemoryOf(absl::Span<const Tensor> made_of) const {
+  if (config_.kind == S4Kind::kS4) return {};
+  const int64_t H = config_.d_model, modes = config_.d_state / 2;
+  const std::vector<double> log_rate = log_A_real_.ToDoubles(), log_dt = log_dt_.ToDoubles();
+  std::vector<double> step(H), kept(H);
+  for (int64_t h = 0; h < H; ++h) {
+    const double slowest =
+        *std::min_element(log_rate.begin() + h * modes, log_rate.begin() + (h + 1) * modes);
+    step[h] = std::exp(log_dt[h]);
+    kept[h] = std::exp(-step[h] * std::exp(slowest));
+  }
+  const Shape everywhere = {made_of[0].dim(0), made_of[0].dim(1), H};
+  const auto of = [&](const std::vector<double>& x) {
+    return BroadcastTo(ConvertTo(Tensor::Of<double>({H}, x), kF32), everywhere);
+  };
+  return {of(step), of(kept)};
+}
+
 }  // namespace residual

@@ -80,6 +80,12 @@ class S4Mixer : public Mixer {
                  const Scope& hook) const override;
   std::unique_ptr<MixerState> NewState(int64_t batch) const override;
   bool causal() const override { return !config_.bidirectional; }
+  // Of each channel the convolution as a matrix, K_(query - key): y = M u + D u.
+  TokenMapKind token_map_kind() const override;
+  Tensor TokenMaps(absl::Span<const Tensor> made_of,
+                   absl::Span<const int64_t> units) const override;
+  // Undefined for S4, whose rates are not those of its diagonal.
+  Retention MemoryOf(absl::Span<const Tensor> made_of) const override;
 
   const S4Config& config() const { return config_; }
 

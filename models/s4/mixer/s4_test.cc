@@ -263,6 +263,49 @@ TEST(S4Test, BothDirectionsWithAndWithoutTheReferencesShift) {
   }
 }
 
+// y = M u + D u, and what is kept is the slowest |A_bar|.
+TEST(S4Test, TokenMapsAreTheConvolution) {
+  for (const bool both : {false, true}) {
+    S4Config c;
+    c.d_model = 3;
+    c.d_state = 8;
+    c.dt_min = 0.05;
+    c.bidirectional = both;
+    c.reverse_from_next = both;
+    S4Mixer mixer(c);
+    Initialize(mixer, 3);
+    const Tensor u = RandomNormal({2, 7, 3}, 8, kF32);
+    TensorList made_of;
+    Hooks hooks;
+    for (const HookPoint& point : mixer.token_map_kind().made_of) {
+      hooks.Read(point.name, [&](absl::string_view, const Tensor& x) { made_of.push_back(x); });
+    }
+    Apply(mixer, u, nullptr, &hooks);
+    // Read in the order in which they fire: y last.
+    std::rotate(made_of.begin(), made_of.end() - 1, made_of.end());
+    const std::vector<int64_t> units = {2, 0};
+    const Tensor maps = mixer.TokenMaps(made_of, units);
+    ASSERT_EQ(maps.shape(), Shape({2, 2, 7, 7}));
+    const Values v(mixer);
+    for (int64_t row = 0; row < 2; ++row) {
+      for (int64_t i = 0; i < 2; ++i) {
+        for (int64_t q = 0; q < 7; ++q) {
+          double y = v.At("D", units[i]) * u.ToDoubles()[(row * 7 + q) * 3 + units[i]];
+          for (int64_t k = 0; k < 7; ++k) {
+            y += maps.ToDoubles()[((row * 2 + i) * 7 + q) * 7 + k] *
+                 u.ToDoubles()[(row * 7 + k) * 3 + units[i]];
+          }
+          EXPECT_NEAR(made_of[0].ToDoubles()[(row * 7 + q) * 3 + units[i]], y, 1e-4);
+        }
+      }
+    }
+    const Retention memory = mixer.MemoryOf(made_of);
+    ASSERT_EQ(memory.kept.shape(), Shape({2, 7, 3}));
+    // All modes of LegS decay at the rate 1/2.
+    EXPECT_NEAR(memory.kept.ToDoubles()[1], std::exp(-std::exp(v.At("log_dt", 1)) / 2), 1e-6);
+  }
+}
+
 TEST(S4Test, WholeOutputUndoesTruncation) {
   const S4Start start = MakeS4Start(S4Kind::kS4, S4Init::kLegT, 10, 0, 0);
   Tensor A = Tensor::Uninitialized({5, 2}, kF64), P = Tensor::Uninitialized({2, 5, 2}, kF64);

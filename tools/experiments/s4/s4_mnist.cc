@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "interp/report/plots.h"
@@ -26,7 +27,6 @@ namespace {
 using nlohmann::json;
 
 constexpr char kFashion[] = "/usr/share/datasets/fashion-mnist";
-constexpr size_t kConfigLimit = size_t{1} << 20;
 constexpr int64_t kSteppedRows = 20;  // read pixel by pixel
 
 double Seconds() {
@@ -100,7 +100,7 @@ Stepped ReadInSteps(const SequenceClassifier& model, const LabeledSequences& tes
   return stepped;
 }
 
-void AddPictures(const std::vector<Contender>& contenders, double chance, Report& report) {
+void AddPictures(const std::vector<Contender>& contenders, Report& report) {
   std::vector<Series> curves;
   std::vector<Bar> bars;
   for (const Contender& contender : contenders) {
@@ -110,17 +110,14 @@ void AddPictures(const std::vector<Contender>& contenders, double chance, Report
       series.y.push_back(epoch.validation);
     }
     curves.push_back(std::move(series));
-    Bar bar{contender.name, SpreadOf(contender.accuracy).mean, contender.color};
-    bar.points = contender.accuracy;
-    bars.push_back(std::move(bar));
+    const double mean = SpreadOf(contender.accuracy).mean;
+    bars.push_back({contender.name, mean, contender.color, contender.accuracy});
   }
   BarOptions bar_options;
   bar_options.value_title = "share of test images told rightly";
   bar_options.format = ".3f";
   bar_options.low = 0;
   bar_options.high = 1;
-  bar_options.reference = chance;
-  bar_options.reference_label = "guessing";
   report.Section("The same model, another matrix");
   report.Plot(BarPlot(bars, bar_options), "Test accuracy: the mean over seeds, and each seed.",
               "Bars of accuracy for HiPPO and random state matrices.");
@@ -192,9 +189,6 @@ absl::StatusOr<S4MnistPlan> ChangedPlan(S4MnistPlan plan, const json& changes,
   plan.validation = c.IntOr("validation", plan.validation, 1, int64_t{1} << 40);
   plan.pool = c.IntOr("pool", plan.pool, 1, 1 << 10);
   plan.seconds_limit = c.NumberOr("seconds_limit", plan.seconds_limit, 0, 1e12);
-  plan.hippo_least = c.NumberOr("hippo_least", plan.hippo_least, 0, 1);
-  plan.random_most = c.NumberOr("random_most", plan.random_most, 0, 1);
-  plan.gap_least = c.NumberOr("gap_least", plan.gap_least, 0, 1);
   c.FailOnUnreadKeys({});
   RESIDUAL_RETURN_IF_ERROR(c.status());
   return plan;
@@ -239,10 +233,8 @@ absl::StatusOr<Findings> RunS4Mnist(const S4MnistPlan& plan, const TrainAndTest&
     }
   }
   const Spread hippo = SpreadOf(contenders[0].accuracy), random = SpreadOf(contenders[1].accuracy);
-  const double worst =
-      *std::min_element(contenders[0].accuracy.begin(), contenders[0].accuracy.end());
-  const double best =
-      *std::max_element(contenders[1].accuracy.begin(), contenders[1].accuracy.end());
+  const double worst = *absl::c_min_element(contenders[0].accuracy);
+  const double best = *absl::c_max_element(contenders[1].accuracy);
   const auto mean_of = [&](const char* which, const Spread& spread) {
     return absl::StrFormat("%s state matrices: mean test accuracy of %d seeds (spread %.4f)", which,
                            plan.seeds, spread.deviation);
@@ -271,7 +263,7 @@ absl::StatusOr<Findings> RunS4Mnist(const S4MnistPlan& plan, const TrainAndTest&
       "recurrence a pixel takes %.0f microseconds.",
       data_name, split.train.n(), all.length(), parameters,
       plan.learn_state ? "trained too" : "left as they are in both", 1e6 * stepped.seconds)));
-  AddPictures(contenders, 1.0 / static_cast<double>(all.n_classes), findings.report);
+  AddPictures(contenders, findings.report);
   return findings;
 }
 
@@ -281,10 +273,10 @@ absl::StatusOr<Findings> S4Mnist(const ExperimentOptions& options) {
   std::string name = options.data;
   if (name.empty() && !options.quick && std::filesystem::exists(kFashion)) {
     name = kFashion;
-    plan.hippo_least = 0.8;
   }
+  if (name == kFashion) plan.hippo_least = 0.8;
   if (!options.config.empty()) {
-    RESIDUAL_ASSIGN_OR_RETURN(const json changes, ReadJsonObject(options.config, kConfigLimit));
+    RESIDUAL_ASSIGN_OR_RETURN(const json changes, ReadJsonObject(options.config, 1 << 20));
     RESIDUAL_ASSIGN_OR_RETURN(plan, ChangedPlan(plan, changes, options.config));
   }
   if (name.empty()) {

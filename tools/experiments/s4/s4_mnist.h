@@ -34,8 +34,9 @@ struct S4MnistPlan {
 S4MnistPlan CpuS4Mnist();
 // Small drawings, in a minute or two.
 S4MnistPlan QuickS4Mnist();
-// The plan with the members of a JSON object put over it, by their names above. InvalidArgument
-// names the member, what was found and what is expected; `source` is the object's name.
+// The plan with the members of a JSON object put over it, by their names above, bounds apart.
+// InvalidArgument names the member, what was found and what is expected; `source` is the object's
+// name.
 absl::StatusOr<S4MnistPlan> ChangedPlan(S4MnistPlan plan, const nlohmann::json& changes,
                                         const std::string& source);
 
