@@ -125,7 +125,9 @@ class Page {
             "read now, a small one lets the past persist and passes over the token (") +
         Link(kMamba, "Gu and Dao 2023, section 3.5") +
         "). Shown is the step relative to its mean over the prompt, averaged over the layer's "
-        "units; point at a number for how much of the past is left.");
+        "units (1.0 everywhere: it does not depend on the token); point at a number for how much "
+        "of "
+        "the past is left.");
     const int64_t pos = static_cast<int64_t>(study_.tokens.size()),
                   first = std::max<int64_t>(0, pos - kColumns);
     Table steps;
