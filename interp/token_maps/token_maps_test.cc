@@ -122,6 +122,56 @@ TEST(TokenMapsTest, AStateSpacesMapsGiveItsOutput) {
   }
 }
 
+// The same of systems that do not choose: y = M u + D u, M the kernel on every diagonal.
+TEST(TokenMapsTest, AConvolutionsMapsGiveItsOutput) {
+  constexpr int64_t kWidth = 6, kPos = 17;
+  for (const char* kind : {"s4", "s4d", "dss"}) {
+    for (const int directions : {1, 2, 3}) {
+      TransformerConfig config;
+      config.d_model = kWidth;
+      config.n_ctx = 32;
+      config.d_vocab = 13;
+      config.d_state = 8;
+      config.s4_bidirectional = directions > 1;
+      config.s4_reverse_from_next = directions == 3;
+      config.blocks = {{kind}};
+      const auto model = BuildTransformer(config);
+      Initialize(*model, 3);
+      const Tensor tokens = Tokens(2, kPos);
+      const auto sources = ReadTokenMaps(*model, tokens).value();
+      ASSERT_EQ(sources.size(), 1u);
+      auto read = Read(*model, tokens, {"blocks.0.ln1.hook_normalized", "blocks.0.mixer.hook_y"});
+      const std::vector<double>& u = read["blocks.0.ln1.hook_normalized"];
+      const std::vector<double>& y = read["blocks.0.mixer.hook_y"];
+      const std::vector<double> D = Values(*model, "blocks.0.mixer.D");
+      const std::vector<double> M = sources[0].Maps(AllOf(sources[0])).ToDoubles();
+      double error = 0, largest = 0;
+      for (int64_t b = 0; b < 2; ++b) {
+        for (int64_t c = 0; c < kWidth; ++c) {
+          for (int64_t t = 0; t < kPos; ++t) {
+            const double wanted = y[(b * kPos + t) * kWidth + c];
+            double found = D[c] * u[(b * kPos + t) * kWidth + c];
+            for (int64_t s = 0; s < kPos; ++s) {
+              found += M[((b * kWidth + c) * kPos + t) * kPos + s] * u[(b * kPos + s) * kWidth + c];
+            }
+            error = std::max(error, std::abs(found - wanted));
+            largest = std::max(largest, std::abs(wanted));
+          }
+        }
+      }
+      EXPECT_LT(error, 1e-5 * largest) << kind << " " << directions;
+      const Retention memory = sources[0].Memory();
+      EXPECT_EQ(memory.defined(), std::string(kind) != "s4");
+      if (!memory.defined()) continue;
+      // Steps are exp(log_dt), rates of S4D-LegS -1/2.
+      const std::vector<double> log_dt = Values(*model, "blocks.0.mixer.log_dt");
+      for (int64_t c = 0; c < kWidth; ++c) {
+        EXPECT_NEAR(MemoryLengths(memory)[c] * std::exp(log_dt[c]) / 2, 1, 1e-3) << kind;
+      }
+    }
+  }
+}
+
 TEST(TokenMapsTest, AnAttentionsMapsAreItsPatterns) {
   const auto model = MixedModel();
   const Tensor tokens = Tokens(2, 7);
