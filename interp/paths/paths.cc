@@ -306,6 +306,10 @@ absl::Status Paths::RunReads(const std::vector<size_t>& receivers, const Metric&
       }
       MixerContext context = model_.MakeContext(input);
       context.layer = when.layer;
+      // As ResidualModel::Stream gives them to its blocks.
+      if (model_.embed().has_table() && !model_.embed().positions_on_stream()) {
+        context.query_key_positions = model_.embed().PositionRows(context.positions);
+      }
       Tensor normalized;
       if (options_.frozen_norm && branch.norm.kind() != NormKind::kNone) {
         Tensor scale;

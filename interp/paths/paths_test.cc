@@ -36,6 +36,11 @@ std::unique_ptr<ResidualModel> Make(const std::string& name) {
     config.blocks = {{"mamba"}, {"attn"}, {"mamba"}};
     config.d_state = 3;
     config.positions = Positions::kNone;
+  } else if (name == "attention_only") {
+    config.blocks = {{"attn"}, {"attn"}, {"attn"}};
+    config.norm = NormKind::kNone;
+    config.final_norm = false;
+    config.positions = Positions::kShortformer;
   } else if (name == "post_norm") {
     config.norm_placement = NormPlacement::kPost;
   }
@@ -102,9 +107,9 @@ std::vector<double> PlainPath(const ResidualModel& model, PatchSession& session,
     Hooks hooks;
     hooks.Edit(norm + ".hook_in",
                [&](absl::string_view, const Tensor& x) { return Plus(x, delta); });
-    const Tensor scale = ReadPoint(model, Prompts(false), norm + ".hook_scale");
-    if (frozen) {
-      hooks.Edit(norm + ".hook_scale", [&](absl::string_view, const Tensor&) { return scale; });
+    if (frozen && norm.find("ln") != norm.npos) {
+      const Tensor scale = ReadPoint(model, Prompts(false), norm + ".hook_scale");
+      hooks.Edit(norm + ".hook_scale", [scale](absl::string_view, const Tensor&) { return scale; });
     }
     value = ReadPoint(model, Prompts(false), receiver.point, hooks);
   }
@@ -143,6 +148,13 @@ std::vector<Case> Cases() {
   return {{"plain", heads, streams},
           {"grouped_rotary", heads, receivers},
           {"parallel", heads, {receivers[0], receivers[2]}},
+          // Without a norm: what queries are made of, positions and all, takes the delta.
+          {"attention_only",
+           {heads[0], heads[1], heads[4]},
+           {{{"blocks.2.attn.hook_q", 2}, "blocks.2.attn.q"},
+            {{"blocks.2.attn.hook_k", 1}, "blocks.2.attn.k"},
+            {{"blocks.2.attn.hook_v", 0}, "blocks.2.attn.v"},
+            {{"blocks.2.hook_resid_post"}, ""}}},
           {"mamba",
            {{"blocks.0.hook_mixer_out"}, {"blocks.1.attn.hook_z", 2}, {"hook_embed"}},
            {{{"blocks.2.mixer.hook_delta"}, "blocks.2.ln1"},
