@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -16,7 +17,9 @@
 #include "interp/patch/session.h"
 #include "interp/patch/statistics.h"
 #include "interp/patch/sweep.h"
+#include "interp/tasks/prompt_pairs.h"
 #include "interp/weights/process_weights.h"
+#include "models/text/tokenizer.h"
 #include "models/zoo/zoo.h"
 #include "nlohmann/json.hpp"
 #include "tensor/base/status_macros.h"
@@ -29,7 +32,8 @@ namespace residual {
 namespace {
 
 struct Flags {
-  std::string clean, corrupted, kind = "resid_pre", by = "pos", out;
+  std::string clean, corrupted, task, kind = "resid_pre", by = "pos", out;
+  int64_t rows = 16, length = 32;
   std::string method = "activation", metric = "logit_difference", gradient = "corrupted";
   std::vector<std::string> answer, wrong;
   bool process_weights = false, examples = false;
@@ -52,6 +56,54 @@ absl::StatusOr<ModelInput> ReadPrompts(const char* flag, const std::string& text
                         absl::StrCat("--", flag, ": ", input.status().message()));
   }
   return input;
+}
+
+struct Prompts {
+  ModelInput clean, corrupted;
+  std::vector<std::string> answer, wrong;
+  std::vector<NamedTensor> made;  // those of a task, to be kept with the result
+};
+
+// Those of --clean and --corrupted, or made for --task.
+absl::StatusOr<Prompts> GetPrompts(const Flags& flags, const LoadedModel& loaded, uint64_t seed) {
+  Prompts prompts;
+  if (flags.task.empty()) {
+    if (flags.clean.empty() || flags.corrupted.empty()) {
+      return UsageError("--clean and --corrupted are needed, or --task");
+    }
+    RESIDUAL_ASSIGN_OR_RETURN(prompts.clean, ReadPrompts("clean", flags.clean));
+    RESIDUAL_ASSIGN_OR_RETURN(prompts.corrupted, ReadPrompts("corrupted", flags.corrupted));
+    prompts.answer = flags.answer;
+    prompts.wrong = flags.wrong;
+    return prompts;
+  }
+  if (!flags.clean.empty() || !flags.corrupted.empty() || !flags.answer.empty() ||
+      !flags.wrong.empty()) {
+    return UsageError(
+        "--task makes prompts and answers; leave out --clean, --corrupted, --answer "
+        "and --wrong");
+  }
+  const auto tokenizer = LoadTokenizer(loaded.folder);
+  if (!tokenizer.ok() && !absl::IsNotFound(tokenizer.status())) return tokenizer.status();
+  PromptTaskOptions options;
+  options.rows = flags.rows;
+  options.induction_length = flags.length;
+  options.seed = seed;
+  const absl::StatusOr<PromptPairs> pairs = MakePromptPairs(
+      flags.task, tokenizer.ok() ? tokenizer->get() : nullptr, loaded.model->d_vocab(), options);
+  if (absl::IsInvalidArgument(pairs.status())) {
+    return UsageError(absl::StrCat("--task: ", pairs.status().message()));
+  }
+  RESIDUAL_RETURN_IF_ERROR(pairs.status());
+  prompts.clean.tokens = pairs->clean;
+  prompts.corrupted.tokens = pairs->corrupted;
+  for (const int64_t id : pairs->answer) prompts.answer.push_back(absl::StrCat(id));
+  for (const int64_t id : pairs->wrong) prompts.wrong.push_back(absl::StrCat(id));
+  prompts.made = {{"clean_ids", pairs->clean},
+                  {"corrupted_ids", pairs->corrupted},
+                  {"answer", Tensor::Of<int64_t>({flags.rows}, pairs->answer)},
+                  {"wrong", Tensor::Of<int64_t>({flags.rows}, pairs->wrong)}};
+  return prompts;
 }
 
 // One id per row; a single one serves all rows.
@@ -79,15 +131,16 @@ absl::StatusOr<std::vector<int64_t>> ParseIds(const char* flag,
   return ids;
 }
 
-absl::StatusOr<Metric> MakeMetric(const Flags& flags, PatchSession& session) {
+absl::StatusOr<Metric> MakeMetric(const Flags& flags, const Prompts& prompts,
+                                  PatchSession& session) {
   if (flags.metric == "kl") return KlDivergence(session.CleanLogits());
   const int64_t d_vocab = session.model().d_vocab();
   RESIDUAL_ASSIGN_OR_RETURN(std::vector<int64_t> answer,
-                            ParseIds("answer", flags.answer, session.batch(), d_vocab));
+                            ParseIds("answer", prompts.answer, session.batch(), d_vocab));
   if (flags.metric == "loss") return AnswerLoss(std::move(answer));
   if (flags.metric == "probability") return AnswerProbability(std::move(answer));
   RESIDUAL_ASSIGN_OR_RETURN(std::vector<int64_t> wrong,
-                            ParseIds("wrong", flags.wrong, session.batch(), d_vocab));
+                            ParseIds("wrong", prompts.wrong, session.batch(), d_vocab));
   return LogitDifference(std::move(answer), std::move(wrong));
 }
 
@@ -127,17 +180,16 @@ absl::Status RunPatch(const CommandLine& cli, const ModelFlags& model_flags, con
   const absl::Time began = absl::Now();
   RESIDUAL_ASSIGN_OR_RETURN(const LoadedModel loaded, model_flags.Load());
   if (flags.process_weights) RESIDUAL_RETURN_IF_ERROR(ProcessWeights(*loaded.model));
-  RESIDUAL_ASSIGN_OR_RETURN(const ModelInput clean, ReadPrompts("clean", flags.clean));
-  RESIDUAL_ASSIGN_OR_RETURN(const ModelInput corrupted, ReadPrompts("corrupted", flags.corrupted));
+  RESIDUAL_ASSIGN_OR_RETURN(const Prompts prompts, GetPrompts(flags, loaded, cli.seed()));
 
   ProgressBar bar("patching", 1000);
   PatchOptions options;
   options.progress = [&bar](double done, double all) {
     bar.Update(static_cast<int64_t>(1000 * done / all), absl::StrCat(all, " runs"));
   };
-  RESIDUAL_ASSIGN_OR_RETURN(PatchSession session,
-                            PatchSession::Create(*loaded.model, clean, corrupted, options));
-  RESIDUAL_ASSIGN_OR_RETURN(const Metric metric, MakeMetric(flags, session));
+  RESIDUAL_ASSIGN_OR_RETURN(PatchSession session, PatchSession::Create(*loaded.model, prompts.clean,
+                                                                       prompts.corrupted, options));
+  RESIDUAL_ASSIGN_OR_RETURN(const Metric metric, MakeMetric(flags, prompts, session));
   const absl::Time loaded_at = absl::Now();
   const absl::StatusOr<Sweep> planned = PlanSweep(session, flags.kind, flags.by);
   if (absl::IsInvalidArgument(planned.status())) return UsageError(planned.status().message());
@@ -170,6 +222,7 @@ absl::Status RunPatch(const CommandLine& cli, const ModelFlags& model_flags, con
   std::vector<NamedTensor> tensors = {{"result", result},
                                       {"clean", Tensor::Scalar(clean_mean)},
                                       {"corrupted", Tensor::Scalar(corrupted_mean)}};
+  tensors.insert(tensors.end(), prompts.made.begin(), prompts.made.end());
   if (flags.examples) {
     // An attribution is an effect already.
     const std::vector<double> none(corrupted_metric.size(), 0);
@@ -211,10 +264,14 @@ int main(int argc, char** argv) {
   residual::ModelFlags model(cli);
   residual::Flags flags;
   cli.Path("clean", &flags.clean,
-           "safetensors file with input_ids [batch, pos], or FILE:NAME for another tensor of it")
-      .Required();
-  cli.Path("corrupted", &flags.corrupted, "the same of the corrupted prompts, row by row")
-      .Required();
+           "safetensors file with input_ids [batch, pos], or FILE:NAME for another tensor of it");
+  cli.Path("corrupted", &flags.corrupted, "the same of the corrupted prompts, row by row");
+  const std::string tasks =
+      absl::StrCat("prompts made for a task in place of files, kept in the result's file: ",
+                   absl::StrJoin(residual::PromptTaskNames(), ", "));
+  cli.Text("task", &flags.task, tasks.c_str());
+  cli.Int("rows", &flags.rows, 1, 1 << 16, "task: pairs of prompts");
+  cli.Int("length", &flags.length, 4, 1 << 20, "task: tokens of a row of 'induction'");
   cli.Text(
       "kind", &flags.kind,
       "what is patched, by the name of its hook point (//tools:inspect lists them): resid_pre, "

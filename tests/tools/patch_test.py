@@ -116,6 +116,35 @@ class PatchTest(unittest.TestCase, tools.ToolTest):
         clean = self.patched("--kind=z", "--by=head", "--method=attribution", "--gradient=clean")
         self.assertNotEqual(clean["result"], estimate["result"])
 
+    def test_task(self):
+        out = os.path.join(tempfile.mkdtemp(dir=os.environ["TEST_TMPDIR"]), "out.safetensors")
+        model = "--model=" + tools.golden("tl_attn_only")
+        flags = ("--task=induction", "--rows=3", "--length=8", "--kind=z", "--by=head")
+        done = tools.run("patch", model, "--out=" + out, *flags)
+        self.assertEqual((done.code, done.err), (0, ""))
+        made = tools.read_safetensors(out)
+        tokens = tools.read_integers(out, "clean_ids")
+        self.assertEqual(len(tokens), 3 * 8)
+        # The prompts it kept give the same from files.
+        again = out + ".again"
+        ids = ["--%s=%s" % (name, ",".join(map(str, tools.read_integers(out, name))))
+               for name in ("answer", "wrong")]
+        done = tools.run("patch", model, "--clean=%s:clean_ids" % out,
+                         "--corrupted=%s:corrupted_ids" % out, "--out=" + again, *ids, *flags[3:])
+        self.assertEqual((done.code, done.err), (0, ""))
+        self.assertEqual(tools.read_safetensors(again)["result"], made["result"])
+        other = out + ".other"
+        tools.run("patch", model, "--seed=1", "--out=" + other, *flags)
+        self.assertNotEqual(tools.read_integers(other, "clean_ids"), tokens)
+
+        def fails(*args, parts):
+            done = tools.run("patch", model, "--out=" + out, *args)
+            self.assert_fails(done, 2, *parts)
+        fails("--kind=z", parts=["--clean and --corrupted are needed, or --task"])
+        fails("--task=inductoin", parts=["did you mean 'induction'?"])
+        fails("--task=ioi", parts=["the model has no tokenizer"])
+        fails("--task=induction", "--answer=3", parts=["leave out"])
+
     def test_other_metrics(self):
         for metric in ("loss", "probability"):
             got = self.patched("--kind=resid_pre", "--by=layer", "--metric=" + metric)
