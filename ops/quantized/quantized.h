@@ -4,13 +4,18 @@
 // of a row (a group):
 //
 //   w[r, k] ~ scale[r, k / 64] q[r, k],   scale[r, g] = max |w[r, k]| / 127 over the group's k,
-//                                         q = w / scale to the nearest
+//                                         q = w (127 / max |w|) to the nearest
 //
-// so no weight is off by more than half a scale (groups with nothing above 1e-36 become zeros).
+// All of it is f32 arithmetic: 127 / max |w| is rounded, then its product with w, then that to an
+// integer, of two as near the even one. So no weight is off by more than half a scale and some
+// millionths of it, and of a weight about halfway between two integers (in files of 16 bits one in
+// a thousand is) the other may be taken than exact arithmetic would take. Groups with nothing above
+// 1e-36 become zeros.
+//
 // That is 1.0625 bytes a weight, as llama.cpp's q8_0 has (groups of 32 with a scale of 16 bits;
 // Dettmers et al. 2022 on why outliers ask for groups: one scale for a row would save 6 % of the
 // bytes and let one large weight cost the others their digits). Only weights are rounded: x,
-// products and sums are f32.
+// products and sums are f32, whatever the precision of the run.
 
 #ifndef RESIDUAL_OPS_QUANTIZED_QUANTIZED_H_
 #define RESIDUAL_OPS_QUANTIZED_QUANTIZED_H_

@@ -53,7 +53,11 @@ def arguments():
 
 
 def in_8_bits(w):
-    """w [rows, columns] rounded: scales of groups of 64 columns, integers in [-127, 127]."""
+    """w [rows, columns] rounded: scales of groups of 64 columns, integers in [-127, 127].
+
+    In f32, as the contract says: in doubles one weight of 16 bits in a thousand, halfway between two
+    integers, goes to the other, which changes log-probabilities by up to 0.01.
+    """
     import numpy as np
 
     rows, columns = w.shape
@@ -62,9 +66,11 @@ def in_8_bits(w):
     groups = padded.reshape(rows, -1, GROUP)
     most = np.abs(groups).max(-1, keepdims=True)
     scale = (most / np.float32(127)).astype(np.float64)
-    q = np.zeros(groups.shape)
-    np.divide(groups, scale, out=q, where=np.broadcast_to(most > 1e-36, groups.shape))
-    return (np.clip(np.rint(q), -127, 127) * scale).reshape(padded.shape)[:, :columns]
+    with np.errstate(divide="ignore", over="ignore"):
+        factor = np.float32(127) / most
+    factor = np.where(np.isfinite(factor), factor, np.float32(0)).astype(np.float32)
+    q = np.clip(np.rint(groups * factor), -127, 127).astype(np.float64)
+    return (q * scale).reshape(padded.shape)[:, :columns]
 
 
 def reference(folder, quantized, held):

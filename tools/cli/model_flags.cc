@@ -55,8 +55,10 @@ ModelFlags::ModelFlags(CommandLine& cli, Use use) : cli_(cli), use_(use) {
       "precision", &precision_, PrecisionNames(),
       "f32: what the model computes with its weights as they are; bf16: operands of products "
       "and of attention, keys and values that are kept too, are rounded to bf16 and summed "
-      "in f32, as llama.cpp and Hugging Face do with weights of bf16: long prompts are read "
-      "up to twice as fast, for logits off by some thousandths of the largest");
+      "in f32, but with weights of f16 or of 8 bits nothing changes. Measured with "
+      "GPT-2 small on a processor that multiplies bf16: a prompt of 512 tokens is read in 0.6 of "
+      "the time, tokens are made in 1.2 to 1.5 times the time, log-probabilities are off by up "
+      "to 0.05");
 }
 
 LoadOptions ModelFlags::options() const {
