@@ -198,11 +198,20 @@ absl::Status CheckFinite(const Parameter& parameter, const ParameterSource& sour
   return absl::OkStatus();
 }
 
+bool LiesIn(const Tensor& part, const Tensor& whole) {
+  const char* at = static_cast<const char*>(part.raw_data());
+  const char* begin = static_cast<const char*>(whole.raw_data());
+  return at >= begin && at < begin + whole.bytes();
+}
+
 // Reads parameters, of which several may lie in one tensor.
 class Reader {
  public:
   Reader(const ResidualModel& model, const TensorSource& source, const ParameterFormat& format)
-      : model_(model), source_(source), format_(format) {}
+      : model_(model),
+        source_(source),
+        format_(format),
+        converts_(format.quantize != Quantization::kNone || format.dtype.has_value()) {}
 
   absl::Status Read(const Parameter& parameter, const TensorEntry& entry) {
     if (entry.tensor.empty()) {
@@ -237,11 +246,10 @@ class Reader {
 
   absl::Status ReadTensor(const Parameter& parameter, const TensorEntry& entry) {
     RESIDUAL_ASSIGN_OR_RETURN(const Tensor tensor, TensorOf(entry, false));
-    RESIDUAL_ASSIGN_OR_RETURN(
-        const Tensor value,
-        Converted(FromCheckpoint(entry, parameter, tensor), kF32, source_, entry.tensor));
-    const bool copied = value.raw_data() != tensor.raw_data();
-    if (copied && shared_.count(entry.tensor) == 0) source_.Forget(entry.tensor);
+    RESIDUAL_ASSIGN_OR_RETURN(Tensor value, Converted(FromCheckpoint(entry, parameter, tensor),
+                                                      kF32, source_, entry.tensor));
+    if (converts_ && LiesIn(value, tensor)) value = value.Clone();
+    if (!LiesIn(value, tensor) && shared_.count(entry.tensor) == 0) source_.Forget(entry.tensor);
     *parameter.value = value;
     return absl::OkStatus();
   }
@@ -262,6 +270,9 @@ class Reader {
             Quantize(source_, entry.tensor, parameter.name == "embed.W_E", matrix));
         known = matrix.quantized;
       }
+    } else if (is_table && converts_) {
+      matrix.values = matrix.values.Clone();
+      source_.Forget(entry.tensor);
     }
     parameter.weight->Store(std::move(matrix));
     return absl::OkStatus();
@@ -276,6 +287,9 @@ class Reader {
   const ResidualModel& model_;
   const TensorSource& source_;
   const ParameterFormat& format_;
+  // Then what is not converted is copied, so that nothing of the file stays mapped: a system that
+  // holds a file in pages of 2 MiB maps one of them whole for a bias, with the weights beside it.
+  const bool converts_;
   std::map<std::string, Shared> shared_;
   std::map<std::string, QuantizedMatrix> quantized_;
 };

@@ -1,9 +1,12 @@
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "models/zoo/small_configs.h"
@@ -203,6 +206,43 @@ TEST_F(StoredModelTest, ReadsInfinitiesAndNanOfTheFile) {
       }
     }
   }
+}
+
+// How much of mapped files whose paths end so is in this process's memory, in KiB.
+int64_t ResidentKib(const std::string& end) {
+  std::ifstream smaps("/proc/self/smaps");
+  bool of_path = false;
+  int64_t total = 0;
+  for (std::string line; std::getline(smaps, line);) {
+    if (line.find('-') != std::string::npos && line.find(':') > line.find('-')) {
+      of_path = absl::EndsWith(line, end);  // the head of a mapping
+    } else if (int64_t kib = 0; of_path && std::sscanf(line.c_str(), "Rss: %ld", &kib) == 1) {
+      total += kib;
+    }
+  }
+  return total;
+}
+
+// What is converted as it is read leaves nothing of the file behind, not even pages with its gains
+// and biases; what is not is where it was.
+TEST_F(StoredModelTest, ConvertedModelsHoldNothingOfTheFile) {
+  Save(Gpt2Config());
+  const std::string file = "/stored_model/model.safetensors";
+  LoadOptions stored, eight, narrow;
+  stored.stored = eight.stored = narrow.stored = true;
+  eight.quantize = Quantization::kInt8;
+  narrow.dtype = kBF16;
+  const Tensor tokens = Tensor::Of<int64_t>({1, 3}, {1, 12, 7});
+  for (const LoadOptions& options : {eight, narrow}) {
+    const auto loaded = LoadModel(folder_, options);
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    loaded->model->Forward({tokens});
+    EXPECT_EQ(ResidentKib(file), 0);
+  }
+  const auto mapped = LoadModel(folder_, stored);
+  ASSERT_TRUE(mapped.ok()) << mapped.status();
+  mapped->model->Forward({tokens});
+  EXPECT_GT(ResidentKib(file), 0);
 }
 
 }  // namespace

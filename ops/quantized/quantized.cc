@@ -23,9 +23,11 @@ static_assert(kGroup == kQuantizedGroup, "one size of groups");
 // Rows of x up to which each is multiplied with the integers; more are products of f32, a part of
 // the matrix at a time, which is widened once for all of them.
 constexpr int64_t kMostDotRows = 4;
-constexpr int64_t kWidenedRows = 256;
-// Tasks: some for each of a few threads, of 64 KiB at least.
-constexpr int64_t kTasks = 8, kLeastTask = int64_t{1} << 16;
+constexpr int64_t kWidened = int64_t{1} << 18;
+// Tasks: some for each of a few threads, of 64 KiB at least and of 128 KiB at most. A thread goes
+// on from one to the next as if they were one, and the last to be done waits for one at most: of 8
+// tasks of any size a token of GPT-2 small took 5 % longer.
+constexpr int64_t kTasks = 8, kLeastTask = int64_t{1} << 16, kMostTask = int64_t{1} << 17;
 // Rows that are quantized at once.
 constexpr int64_t kQuantizedRows = 64;
 
@@ -54,8 +56,10 @@ void FewRows(const Tensor& x, const QuantizedMatrix& w, const float* bias, float
   const int64_t M = x.dim(0), N = w.rows(), padded = w.values.dim(1);
   const Tensor whole = Padded(x, padded);
   const float* in = whole.data<float>();
-  const int64_t least = std::max<int64_t>(1, kLeastTask / std::max<int64_t>(1, M * padded));
-  const int64_t grain = RoundUp(std::max(least, NumChunks(N, kTasks)), 16);
+  const int64_t depth = std::max<int64_t>(1, padded);
+  const int64_t least = std::max<int64_t>(1, kLeastTask / std::max<int64_t>(1, M * depth));
+  const int64_t piece = std::min(NumChunks(N, kTasks), kMostTask / depth);
+  const int64_t grain = RoundUp(std::max(least, piece), 16);
   ParallelFor(N, grain, [&](int64_t begin, int64_t end) {
     constexpr int64_t kInCache = 16;  // rows of w that all rows of x are multiplied with in turn
     const int64_t step = M == 1 ? end - begin : kInCache;
@@ -71,7 +75,9 @@ void FewRows(const Tensor& x, const QuantizedMatrix& w, const float* bias, float
 
 void ManyRows(const Tensor& x, const QuantizedMatrix& w, const float* bias, float* y) {
   const int64_t M = x.dim(0), N = w.rows(), K = w.columns;
-  ParallelFor(N, kWidenedRows, [&](int64_t begin, int64_t end) {
+  // As many rows as are 1 MiB when widened, in vectors of products.
+  const int64_t rows = std::clamp<int64_t>(kWidened / std::max<int64_t>(1, K) / 32 * 32, 32, 256);
+  ParallelFor(N, rows, [&](int64_t begin, int64_t end) {
     const int64_t n = end - begin;
     const StorageRef wide = AllocateHost(n * K * sizeof(float));
     const StorageRef part = AllocateHost(M * n * sizeof(float));

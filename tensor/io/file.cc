@@ -143,11 +143,13 @@ MappedFile::~MappedFile() {
 
 void MappedFile::Forget(uint64_t offset, uint64_t bytes) const {
   if (!mapped() || offset > size_) return;
-  // Whole pages only: others are shared with what lies beside.
-  const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  const uint64_t begin = (offset + page - 1) / page * page;
-  const uint64_t end = (offset + std::min(bytes, size_ - offset)) / page * page;
-  if (begin < end) madvise(const_cast<char*>(data_) + begin, end - begin, MADV_DONTNEED);
+  // Up to whole huge pages: where the system holds the file in such, what is read beside these
+  // bytes has brought them in again.
+  constexpr uint64_t kHugePage = uint64_t{2} << 20;
+  const uint64_t begin = offset / kHugePage * kHugePage;
+  const uint64_t end = offset + std::min(bytes, size_ - offset);
+  const uint64_t length = std::min(size_, (end + kHugePage - 1) / kHugePage * kHugePage) - begin;
+  if (offset < end) madvise(const_cast<char*>(data_) + begin, length, MADV_DONTNEED);
 }
 
 absl::Status MappedFile::ReadAt(uint64_t offset, size_t bytes, void* to) const {

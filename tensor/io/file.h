@@ -38,8 +38,9 @@ class MappedFile {
   // The bytes at `offset`; only where mapped(), null otherwise.
   const char* data(uint64_t offset = 0) const { return mapped() ? data_ + offset : nullptr; }
 
-  // Lets go of the memory that holds these bytes, where they are mapped: they are read again from
-  // the file when they are next touched. A reader that has copied what it needs makes room so.
+  // Lets go of the memory that holds these bytes and up to 2 MiB on either side, where they are
+  // mapped: they are read again from the file when they are next touched. A reader that has copied
+  // what it needs makes room so.
   void Forget(uint64_t offset, uint64_t bytes) const;
 
   // Copies the bytes [offset, offset + bytes), mapped or not. OutOfRange past size().
