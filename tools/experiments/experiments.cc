@@ -1,6 +1,6 @@
 #include "tools/experiments/experiments.h"
 
-#include "tools/experiments/mamba/mamba_copying.h"
+#include "tools/experiments/copying/mamba_copying.h"
 #include "tools/experiments/mamba/mamba_induction.h"
 #include "tools/experiments/s4/s4_mnist.h"
 

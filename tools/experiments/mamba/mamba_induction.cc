@@ -13,8 +13,8 @@
 #include "models/evaluate/task_accuracy.h"
 #include "models/zoo/zoo.h"
 #include "tensor/base/status_macros.h"
-#include "tools/experiments/mamba/contenders.h"
-#include "tools/experiments/mamba/selection.h"
+#include "tools/experiments/selection/contenders.h"
+#include "tools/experiments/selection/selection.h"
 #include "tools/experiments/training/task_training.h"
 
 namespace residual {

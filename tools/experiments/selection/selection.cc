@@ -1,4 +1,4 @@
-#include "tools/experiments/mamba/selection.h"
+#include "tools/experiments/selection/selection.h"
 
 #include <limits>
 

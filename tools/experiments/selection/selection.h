@@ -1,8 +1,8 @@
 // What a trained model selects, measured: the step of its state spaces by kind of token, and where
 // an answer is read from.
 
-#ifndef RESIDUAL_TOOLS_EXPERIMENTS_MAMBA_SELECTION_H_
-#define RESIDUAL_TOOLS_EXPERIMENTS_MAMBA_SELECTION_H_
+#ifndef RESIDUAL_TOOLS_EXPERIMENTS_SELECTION_SELECTION_H_
+#define RESIDUAL_TOOLS_EXPERIMENTS_SELECTION_SELECTION_H_
 
 #include <cstdint>
 #include <functional>
@@ -40,4 +40,4 @@ absl::StatusOr<ReadingUnit> WhoReadsFrom(const ResidualModel& model, const Tenso
 
 }  // namespace residual
 
-#endif  // RESIDUAL_TOOLS_EXPERIMENTS_MAMBA_SELECTION_H_
+#endif  // RESIDUAL_TOOLS_EXPERIMENTS_SELECTION_SELECTION_H_

@@ -1,4 +1,4 @@
-#include "tools/experiments/mamba/mamba_copying.h"
+#include "tools/experiments/copying/mamba_copying.h"
 
 #include <algorithm>
 #include <memory>
@@ -13,8 +13,8 @@
 #include "models/data/tasks/tasks.h"
 #include "models/evaluate/task_accuracy.h"
 #include "tensor/base/status_macros.h"
-#include "tools/experiments/mamba/contenders.h"
-#include "tools/experiments/mamba/selection.h"
+#include "tools/experiments/selection/contenders.h"
+#include "tools/experiments/selection/selection.h"
 #include "tools/experiments/training/task_training.h"
 
 namespace residual {

@@ -1,4 +1,4 @@
-#include "tools/experiments/mamba/selection.h"
+#include "tools/experiments/selection/selection.h"
 
 #include <cmath>
 
@@ -6,7 +6,7 @@
 #include "gtest/gtest.h"
 #include "models/nn/hook.h"
 #include "models/zoo/zoo.h"
-#include "tools/experiments/mamba/contenders.h"
+#include "tools/experiments/selection/contenders.h"
 
 namespace residual {
 namespace {

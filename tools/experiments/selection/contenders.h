@@ -1,7 +1,7 @@
 // The small models that the experiments on selection compare: two layers each.
 
-#ifndef RESIDUAL_TOOLS_EXPERIMENTS_MAMBA_CONTENDERS_H_
-#define RESIDUAL_TOOLS_EXPERIMENTS_MAMBA_CONTENDERS_H_
+#ifndef RESIDUAL_TOOLS_EXPERIMENTS_SELECTION_CONTENDERS_H_
+#define RESIDUAL_TOOLS_EXPERIMENTS_SELECTION_CONTENDERS_H_
 
 #include <cstdint>
 
@@ -22,4 +22,4 @@ nlohmann::json SmallS4(int64_t d_vocab, int64_t d_model, int64_t context);
 
 }  // namespace residual
 
-#endif  // RESIDUAL_TOOLS_EXPERIMENTS_MAMBA_CONTENDERS_H_
+#endif  // RESIDUAL_TOOLS_EXPERIMENTS_SELECTION_CONTENDERS_H_

@@ -1,8 +1,8 @@
 // Selective copying: data tokens among noise, to be said in order afterwards (Gu and Dao 2023,
 // section 4.1.1 and table 1).
 
-#ifndef RESIDUAL_TOOLS_EXPERIMENTS_MAMBA_MAMBA_COPYING_H_
-#define RESIDUAL_TOOLS_EXPERIMENTS_MAMBA_MAMBA_COPYING_H_
+#ifndef RESIDUAL_TOOLS_EXPERIMENTS_COPYING_MAMBA_COPYING_H_
+#define RESIDUAL_TOOLS_EXPERIMENTS_COPYING_MAMBA_COPYING_H_
 
 #include <cstdint>
 #include <string>
@@ -45,4 +45,4 @@ absl::StatusOr<Findings> MambaCopying(const ExperimentOptions& options);
 
 }  // namespace residual
 
-#endif  // RESIDUAL_TOOLS_EXPERIMENTS_MAMBA_MAMBA_COPYING_H_
+#endif  // RESIDUAL_TOOLS_EXPERIMENTS_COPYING_MAMBA_COPYING_H_

@@ -1,4 +1,4 @@
-#include "tools/experiments/mamba/contenders.h"
+#include "tools/experiments/selection/contenders.h"
 
 #include <string>
 

@@ -1,4 +1,4 @@
-#include "tools/experiments/mamba/mamba_copying.h"
+#include "tools/experiments/copying/mamba_copying.h"
 
 #include <string>
 #include <vector>
@@ -64,7 +64,7 @@ TEST(MambaCopyingTest, RowsThatCannotHoldTheirItemsAreRefused) {
 }
 
 TEST(MambaCopyingTest, PlansChangeByNameAndSayWhatIsWrong) {
-  const auto changes = ReadJsonObject("tools/experiments/mamba/copying_full.json", 1 << 16);
+  const auto changes = ReadJsonObject("tools/experiments/copying/full.json", 1 << 16);
   ASSERT_TRUE(changes.ok()) << changes.status();
   const auto full = ChangedPlan(CpuCopying(), *changes, "full.json");
   ASSERT_TRUE(full.ok()) << full.status();
