@@ -6,143 +6,36 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
-#include "absl/strings/numbers.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "interp/attribution_patch/attribution.h"
 #include "interp/metric/metric.h"
-#include "interp/patch/attribution.h"
 #include "interp/patch/session.h"
 #include "interp/patch/statistics.h"
 #include "interp/patch/sweep.h"
-#include "interp/tasks/prompt_pairs.h"
 #include "interp/weights/process_weights.h"
-#include "models/text/tokenizer.h"
 #include "models/zoo/zoo.h"
 #include "nlohmann/json.hpp"
+#include "tensor/base/parallel.h"
 #include "tensor/base/status_macros.h"
 #include "tensor/io/safetensors.h"
 #include "tools/cli/command_line.h"
 #include "tools/cli/model_flags.h"
 #include "tools/cli/progress.h"
+#include "tools/pairs/pair_flags.h"
 
 namespace residual {
 namespace {
 
 struct Flags {
-  std::string clean, corrupted, task, kind = "resid_pre", by = "pos", out;
-  int64_t rows = 16, length = 32;
-  std::string method = "activation", metric = "logit_difference", gradient = "corrupted";
-  std::vector<std::string> answer, wrong;
-  bool process_weights = false, examples = false;
+  std::string kind = "resid_pre", by = "pos", out;
+  std::string method = "activation", gradient = "corrupted";
+  bool grad_drop = false, process_weights = false, examples = false;
 };
-
-// FILE or FILE:NAME. A file of the whole name goes first: a name may hold a colon.
-absl::StatusOr<ModelInput> ReadPrompts(const char* flag, const std::string& text) {
-  const size_t colon = text.rfind(':');
-  std::string path = text, name = "input_ids";
-  std::FILE* const whole = std::fopen(text.c_str(), "rb");
-  if (whole != nullptr) {
-    std::fclose(whole);
-  } else if (colon != std::string::npos && text.find('/', colon) == std::string::npos) {
-    path = text.substr(0, colon);
-    name = text.substr(colon + 1);
-  }
-  absl::StatusOr<ModelInput> input = ReadModelInput(path, name);
-  if (!input.ok()) {
-    return absl::Status(input.status().code(),
-                        absl::StrCat("--", flag, ": ", input.status().message()));
-  }
-  return input;
-}
-
-struct Prompts {
-  ModelInput clean, corrupted;
-  std::vector<std::string> answer, wrong;
-  std::vector<NamedTensor> made;  // those of a task, to be kept with the result
-};
-
-// Those of --clean and --corrupted, or made for --task.
-absl::StatusOr<Prompts> GetPrompts(const Flags& flags, const LoadedModel& loaded, uint64_t seed) {
-  Prompts prompts;
-  if (flags.task.empty()) {
-    if (flags.clean.empty() || flags.corrupted.empty()) {
-      return UsageError("--clean and --corrupted are needed, or --task");
-    }
-    RESIDUAL_ASSIGN_OR_RETURN(prompts.clean, ReadPrompts("clean", flags.clean));
-    RESIDUAL_ASSIGN_OR_RETURN(prompts.corrupted, ReadPrompts("corrupted", flags.corrupted));
-    prompts.answer = flags.answer;
-    prompts.wrong = flags.wrong;
-    return prompts;
-  }
-  if (!flags.clean.empty() || !flags.corrupted.empty() || !flags.answer.empty() ||
-      !flags.wrong.empty()) {
-    return UsageError(
-        "--task makes prompts and answers; leave out --clean, --corrupted, --answer "
-        "and --wrong");
-  }
-  const auto tokenizer = LoadTokenizer(loaded.folder);
-  if (!tokenizer.ok() && !absl::IsNotFound(tokenizer.status())) return tokenizer.status();
-  PromptTaskOptions options;
-  options.rows = flags.rows;
-  options.induction_length = flags.length;
-  options.seed = seed;
-  const absl::StatusOr<PromptPairs> pairs = MakePromptPairs(
-      flags.task, tokenizer.ok() ? tokenizer->get() : nullptr, loaded.model->d_vocab(), options);
-  if (absl::IsInvalidArgument(pairs.status())) {
-    return UsageError(absl::StrCat("--task: ", pairs.status().message()));
-  }
-  RESIDUAL_RETURN_IF_ERROR(pairs.status());
-  prompts.clean.tokens = pairs->clean;
-  prompts.corrupted.tokens = pairs->corrupted;
-  for (const int64_t id : pairs->answer) prompts.answer.push_back(absl::StrCat(id));
-  for (const int64_t id : pairs->wrong) prompts.wrong.push_back(absl::StrCat(id));
-  prompts.made = {{"clean_ids", pairs->clean},
-                  {"corrupted_ids", pairs->corrupted},
-                  {"answer", Tensor::Of<int64_t>({flags.rows}, pairs->answer)},
-                  {"wrong", Tensor::Of<int64_t>({flags.rows}, pairs->wrong)}};
-  return prompts;
-}
-
-// One id per row; a single one serves all rows.
-absl::StatusOr<std::vector<int64_t>> ParseIds(const char* flag,
-                                              const std::vector<std::string>& texts, int64_t rows,
-                                              int64_t d_vocab) {
-  std::vector<int64_t> ids;
-  for (const std::string& text : texts) {
-    int64_t id;
-    if (!absl::SimpleAtoi(text, &id)) {
-      return UsageError(absl::StrCat("--", flag, ": '", text, "', expected token ids"));
-    }
-    if (id < 0 || id >= d_vocab) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--", flag, ": token ", id, " is outside the vocabulary of ", d_vocab));
-    }
-    ids.push_back(id);
-  }
-  if (ids.empty()) return UsageError(absl::StrCat("--", flag, " is needed for this metric"));
-  if (ids.size() == 1) ids.assign(rows, ids[0]);
-  if (static_cast<int64_t>(ids.size()) != rows) {
-    return UsageError(absl::StrCat("--", flag, " has ", ids.size(),
-                                   " ids, expected one for each of the ", rows, " prompts"));
-  }
-  return ids;
-}
-
-absl::StatusOr<Metric> MakeMetric(const Flags& flags, const Prompts& prompts,
-                                  PatchSession& session) {
-  if (flags.metric == "kl") return KlDivergence(session.CleanLogits());
-  const int64_t d_vocab = session.model().d_vocab();
-  RESIDUAL_ASSIGN_OR_RETURN(std::vector<int64_t> answer,
-                            ParseIds("answer", prompts.answer, session.batch(), d_vocab));
-  if (flags.metric == "loss") return AnswerLoss(std::move(answer));
-  if (flags.metric == "probability") return AnswerProbability(std::move(answer));
-  RESIDUAL_ASSIGN_OR_RETURN(std::vector<int64_t> wrong,
-                            ParseIds("wrong", prompts.wrong, session.batch(), d_vocab));
-  return LogitDifference(std::move(answer), std::move(wrong));
-}
 
 Tensor ByExample(const Sweep& sweep, const std::vector<std::vector<double>>& values,
                  int64_t batch) {
@@ -176,44 +69,80 @@ void AddStatistics(const Sweep& sweep, const std::vector<std::vector<double>>& v
   tensors.emplace_back("p_value", sweep.ToTensor(p_value));
 }
 
-absl::Status RunPatch(const CommandLine& cli, const ModelFlags& model_flags, const Flags& flags) {
+// Reads a byte of every page of the blocks' weights: they may be mapped, and are all needed, so the
+// time of what is patched is not that of paging them in.
+void PageIn(ResidualModel& model) {
+  constexpr int64_t kPage = 4096;
+  for (const Parameter& parameter : Parameters(model)) {
+    if (!absl::StartsWith(parameter.name, "blocks.") || !parameter.value->defined()) continue;
+    const char* const bytes = static_cast<const char*>(parameter.value->raw_data());
+    const int64_t pages = static_cast<int64_t>(parameter.value->bytes()) / kPage;
+    ParallelFor(pages, 64, [bytes](int64_t begin, int64_t end) {
+      for (int64_t page = begin; page < end; ++page) {
+        static_cast<void>(*static_cast<const volatile char*>(bytes + page * kPage));
+      }
+    });
+  }
+}
+
+absl::StatusOr<std::vector<std::vector<double>>> Patched(PatchSession& session, const Sweep& sweep,
+                                                         const Metric& metric) {
+  RESIDUAL_ASSIGN_OR_RETURN(auto values, session.Run(sweep.patches, metric));
+  for (size_t p = 0; p < values.size(); ++p) {
+    for (const double value : values[p]) {
+      if (!std::isnan(value)) continue;
+      return absl::FailedPreconditionError(absl::StrCat(
+          "the ", metric.name, " is NaN with ", sweep.patches[p].cells[0].ToString(), " patched"));
+    }
+  }
+  return values;
+}
+
+absl::Status RunPatch(const CommandLine& cli, const ModelFlags& model_flags,
+                      const PairFlags& pair_flags, const Flags& flags) {
   const absl::Time began = absl::Now();
   RESIDUAL_ASSIGN_OR_RETURN(const LoadedModel loaded, model_flags.Load());
   if (flags.process_weights) RESIDUAL_RETURN_IF_ERROR(ProcessWeights(*loaded.model));
-  RESIDUAL_ASSIGN_OR_RETURN(const Prompts prompts, GetPrompts(flags, loaded, cli.seed()));
+  RESIDUAL_ASSIGN_OR_RETURN(const PromptSet prompts, pair_flags.Read(loaded));
+
+  PageIn(*loaded.model);
+
+  const bool exact = flags.method == "activation" || flags.method == "exact";
+  AttributionOptions attribution;
+  attribution.run = flags.gradient == "clean" ? PatchRun::kClean : PatchRun::kCorrupted;
+  attribution.qk_fix = flags.method == "qk_fix" || flags.method == "atp_star";
+  attribution.grad_drop = flags.grad_drop || flags.method == "atp_star";
+  if (exact && flags.grad_drop) {
+    return UsageError("--grad_drop is of gradients: --method=attribution, qk_fix or atp_star");
+  }
 
   ProgressBar bar("patching", 1000);
   PatchOptions options;
   options.progress = [&bar](double done, double all) {
     bar.Update(static_cast<int64_t>(1000 * done / all), absl::StrCat(all, " runs"));
   };
+  // Attribution makes the run of its gradient itself.
+  if (!exact && attribution.run == PatchRun::kClean) options.plan_on = PatchRun::kCorrupted;
   RESIDUAL_ASSIGN_OR_RETURN(PatchSession session, PatchSession::Create(*loaded.model, prompts.clean,
                                                                        prompts.corrupted, options));
-  RESIDUAL_ASSIGN_OR_RETURN(const Metric metric, MakeMetric(flags, prompts, session));
+  RESIDUAL_ASSIGN_OR_RETURN(const Metric metric,
+                            pair_flags.MetricOf(prompts, session.model().d_vocab(),
+                                                [&session] { return session.CleanLogits(); }));
   const absl::Time loaded_at = absl::Now();
   const absl::StatusOr<Sweep> planned = PlanSweep(session, flags.kind, flags.by);
   if (absl::IsInvalidArgument(planned.status())) return UsageError(planned.status().message());
   RESIDUAL_RETURN_IF_ERROR(planned.status());
   const Sweep& sweep = *planned;
+  // Attribution first: what it runs on its tape needs no other run.
+  std::vector<std::vector<double>> values;
+  if (exact) {
+    RESIDUAL_ASSIGN_OR_RETURN(values, Patched(session, sweep, metric));
+  } else {
+    RESIDUAL_ASSIGN_OR_RETURN(values,
+                              AttributePatches(session, sweep.patches, metric, attribution));
+  }
   RESIDUAL_ASSIGN_OR_RETURN(const std::vector<double> clean_metric, session.Clean(metric));
   RESIDUAL_ASSIGN_OR_RETURN(const std::vector<double> corrupted_metric, session.Corrupted(metric));
-  std::vector<std::vector<double>> values;
-  const bool attribution = flags.method == "attribution";
-  if (attribution) {
-    const GradientRun run =
-        flags.gradient == "clean" ? GradientRun::kClean : GradientRun::kCorrupted;
-    RESIDUAL_ASSIGN_OR_RETURN(values, AttributePatches(session, sweep.patches, metric, run));
-  } else {
-    RESIDUAL_ASSIGN_OR_RETURN(values, session.Run(sweep.patches, metric));
-    for (size_t p = 0; p < values.size(); ++p) {
-      for (const double value : values[p]) {
-        if (!std::isnan(value)) continue;
-        return absl::FailedPreconditionError(absl::StrCat("the ", metric.name, " is NaN with ",
-                                                          sweep.patches[p].cells[0].ToString(),
-                                                          " patched"));
-      }
-    }
-  }
   bar.Finish();
   const double seconds = absl::ToDoubleSeconds(absl::Now() - loaded_at);
 
@@ -226,7 +155,7 @@ absl::Status RunPatch(const CommandLine& cli, const ModelFlags& model_flags, con
   if (flags.examples) {
     // An attribution is an effect already.
     const std::vector<double> none(corrupted_metric.size(), 0);
-    AddStatistics(sweep, values, attribution ? none : corrupted_metric, cli.seed(), tensors);
+    AddStatistics(sweep, values, exact ? corrupted_metric : none, cli.seed(), tensors);
   }
   RESIDUAL_RETURN_IF_ERROR(WriteSafetensors(flags.out, tensors));
 
@@ -234,6 +163,8 @@ absl::Status RunPatch(const CommandLine& cli, const ModelFlags& model_flags, con
     const nlohmann::json done = {
         {"out", flags.out},
         {"method", flags.method},
+        {"qk_fix", attribution.qk_fix},
+        {"grad_drop", attribution.grad_drop},
         {"metric", metric.name},
         {"kind", flags.kind},
         {"axes", sweep.axes},
@@ -262,16 +193,8 @@ int main(int argc, char** argv) {
       "--model=gpt2 --clean=prompts.safetensors:clean --corrupted=prompts.safetensors:corrupted "
       "--kind=z --by=head --answer=5335,3271 --wrong=3271,5335 --out=patched.safetensors");
   residual::ModelFlags model(cli);
+  residual::PairFlags pairs(cli);
   residual::Flags flags;
-  cli.Path("clean", &flags.clean,
-           "safetensors file with input_ids [batch, pos], or FILE:NAME for another tensor of it");
-  cli.Path("corrupted", &flags.corrupted, "the same of the corrupted prompts, row by row");
-  const std::string tasks =
-      absl::StrCat("prompts made for a task in place of files, kept in the result's file: ",
-                   absl::StrJoin(residual::PromptTaskNames(), ", "));
-  cli.Text("task", &flags.task, tasks.c_str());
-  cli.Int("rows", &flags.rows, 1, 1 << 16, "task: pairs of prompts");
-  cli.Int("length", &flags.length, 4, 1 << 20, "task: tokens of a row of 'induction'");
   cli.Text(
       "kind", &flags.kind,
       "what is patched, by the name of its hook point (//tools:inspect lists them): resid_pre, "
@@ -280,16 +203,16 @@ int main(int argc, char** argv) {
   cli.Text("by", &flags.by,
            "one cell for each layer and: pos, head, head_pos, head_pos_key, unit, ..; axes come in "
            "the activation's order");
-  cli.List("answer", &flags.answer, "right token of each prompt, or one for all");
-  cli.List("wrong", &flags.wrong, "wrong token of each prompt");
-  cli.Choice("metric", &flags.metric, {"logit_difference", "loss", "probability", "kl"},
-             "at the last position: logit of the answer minus that of the wrong token; loss or "
-             "probability of the answer; divergence from the clean run");
-  cli.Choice("method", &flags.method, {"activation", "attribution"},
-             "attribution: the first-order estimate of each cell's effect, from one backward pass");
+  cli.Choice("method", &flags.method, {"activation", "exact", "attribution", "qk_fix", "atp_star"},
+             "activation (exact): a run for each cell; attribution: the first-order estimate of "
+             "each cell's effect, from one backward pass; qk_fix: the same, with the softmax made "
+             "anew for queries and keys; atp_star: qk_fix with --grad_drop");
+  cli.Bool("grad_drop", &flags.grad_drop,
+           "attribution, qk_fix: the mean absolute estimate with each other layer's gradient "
+           "dropped in turn, which effects that cancel out do not hide from");
   cli.Choice(
       "gradient", &flags.gradient, {"corrupted", "clean"},
-      "attribution: of the corrupted run, times clean minus corrupted (TransformerLens), or of "
+      "of estimates: of the corrupted run, times clean minus corrupted (TransformerLens), or of "
       "the clean run, times corrupted minus clean (EAP)");
   cli.Bool("process_weights", &flags.process_weights,
            "fold norms and value biases, centre writing weights and the unembedding, as "
@@ -297,5 +220,5 @@ int main(int argc, char** argv) {
   cli.Bool("examples", &flags.examples,
            "also write by_example, the mean's bootstrap interval (low, high: 95 %) and p_value");
   cli.Path("out", &flags.out, "safetensors file to write: result, clean, corrupted").Required();
-  return cli.Run(argc, argv, [&] { return residual::RunPatch(cli, model, flags); });
+  return cli.Run(argc, argv, [&] { return residual::RunPatch(cli, model, pairs, flags); });
 }

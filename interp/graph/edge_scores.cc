@@ -146,7 +146,7 @@ absl::StatusOr<EdgeScores> ScoreEdges(const EdgePair& pair, const Metric& metric
 }
 
 absl::StatusOr<EdgeScores> ExactEdgeScores(const EdgePair& pair, const Metric& metric,
-                                           absl::Span<const int> edges, GradientRun which,
+                                           absl::Span<const int> edges, PatchRun which,
                                            const std::function<void(size_t)>& progress) {
   const GraphRun& run = pair.run(which);
   RESIDUAL_RETURN_IF_ERROR(

@@ -15,7 +15,7 @@
 //               ("noising"; EAP-IG)
 //   kCorrupted  the other way round: (clean_w - corrupted_w) . g_r, what it gains by mending it
 //               ("denoising"; TransformerLens)
-// A writer's edges of EAP add up to the attribution of its activation (interp/patch/attribution.h).
+// A writer's edges of EAP add up to the attribution of its activation (interp/attribution_patch).
 
 #ifndef RESIDUAL_INTERP_GRAPH_EDGE_SCORES_H_
 #define RESIDUAL_INTERP_GRAPH_EDGE_SCORES_H_
@@ -27,18 +27,18 @@
 #include "absl/types/span.h"
 #include "interp/graph/graph_run.h"
 #include "interp/metric/metric.h"
-#include "interp/patch/attribution.h"
+#include "interp/patch/session.h"
 
 namespace residual {
 
 // The same prompts twice, and the graph they are seen through.
 struct EdgePair {
   GraphRun clean, corrupted;
-  const GraphRun& run(GradientRun which) const {
-    return which == GradientRun::kClean ? clean : corrupted;
+  const GraphRun& run(PatchRun which) const {
+    return which == PatchRun::kClean ? clean : corrupted;
   }
-  const GraphRun& other(GradientRun which) const {
-    return which == GradientRun::kClean ? corrupted : clean;
+  const GraphRun& other(PatchRun which) const {
+    return which == PatchRun::kClean ? corrupted : clean;
   }
 };
 // InvalidArgument for inputs that the model cannot read or that are not of one shape.
@@ -49,7 +49,7 @@ enum class EdgeMethod { kEap, kEapIgInputs, kEapIgActivations, kCleanCorrupted }
 
 struct EdgeScoreOptions {
   EdgeMethod method = EdgeMethod::kEap;
-  GradientRun run = GradientRun::kClean;
+  PatchRun run = PatchRun::kClean;
   int steps = 5;  // m of EAP-IG
 };
 
@@ -63,7 +63,7 @@ absl::StatusOr<EdgeScores> ScoreEdges(const EdgePair& pair, const Metric& metric
 // By runs, for these edges. `progress`: edges done so far.
 absl::StatusOr<EdgeScores> ExactEdgeScores(const EdgePair& pair, const Metric& metric,
                                            absl::Span<const int> edges,
-                                           GradientRun run = GradientRun::kClean,
+                                           PatchRun run = PatchRun::kClean,
                                            const std::function<void(size_t)>& progress = nullptr);
 
 // Over the examples.

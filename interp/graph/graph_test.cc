@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "interp/attribution_patch/attribution.h"
 #include "interp/graph/edge_scores.h"
 #include "interp/graph/graph_run.h"
 #include "interp/patch/plain_patch.h"
@@ -245,7 +246,7 @@ TEST(EdgeScoresTest, EapIsADerivative) {
     const EdgeGraph graph = *EdgeGraph::Of(*model);
     const EdgePair pair = *MakeEdgePair(*model, graph, Prompts(true), Prompts(false));
     for (const Metric& metric : {AMetric(), AnswerLoss({3, 9})}) {
-      for (const GradientRun which : {GradientRun::kClean, GradientRun::kCorrupted}) {
+      for (const PatchRun which : {PatchRun::kClean, PatchRun::kCorrupted}) {
         EdgeScoreOptions options;
         options.run = which;
         const EdgeScores scores = *ScoreEdges(pair, metric, options);
@@ -283,7 +284,7 @@ TEST(EdgeScoresTest, AWritersEdgesAddUpToItsAttribution) {
   const EdgeGraph graph = *EdgeGraph::Of(*model);
   const EdgePair pair = *MakeEdgePair(*model, graph, Prompts(true), Prompts(false));
   auto session = *PatchSession::Create(*model, Prompts(true), Prompts(false));
-  for (const GradientRun which : {GradientRun::kClean, GradientRun::kCorrupted}) {
+  for (const PatchRun which : {PatchRun::kClean, PatchRun::kCorrupted}) {
     EdgeScoreOptions options;
     options.run = which;
     const EdgeScores scores = *ScoreEdges(pair, AMetric(), options);
@@ -294,7 +295,7 @@ TEST(EdgeScoresTest, AWritersEdgesAddUpToItsAttribution) {
       PatchCell cell{block + (writer.head >= 0 ? ".attn.hook_z" : ".hook_mlp_out")};
       cell.head = writer.head;
       patch.cells.push_back(cell);
-      const auto want = *AttributePatches(session, {patch}, AMetric(), which);
+      const auto want = *AttributePatches(session, {patch}, AMetric(), {which});
       for (int e = 0; e < 2; ++e) {
         double sum = 0;
         for (size_t r = 0; r < graph.readers().size(); ++r) {
@@ -363,9 +364,9 @@ TEST(EdgeScoresTest, TwoSignsAndTheirMean) {
   const EdgePair pair = *MakeEdgePair(*model, graph, Prompts(true), Prompts(false));
   EdgeScoreOptions options;
   const EdgeScores noising = *ScoreEdges(pair, AMetric(), options);
-  options.run = GradientRun::kCorrupted;
+  options.run = PatchRun::kCorrupted;
   const EdgeScores denoising = *ScoreEdges(pair, AMetric(), options);
-  options.run = GradientRun::kClean;
+  options.run = PatchRun::kClean;
   options.method = EdgeMethod::kCleanCorrupted;
   const EdgeScores both = *ScoreEdges(pair, AMetric(), options);
   // One step of integrated gradients is the gradient at the corrupted end.

@@ -186,4 +186,23 @@ std::vector<double> MetricReader::Read(const Tensor& resid,
   return values;
 }
 
+Tensor MetricReader::Differentiable(const Tensor& resid) const {
+  RESIDUAL_CHECK(metric_.differentiable != nullptr) << metric_.name << " has no gradient";
+  const int64_t batch = resid.dim(0), n = resid.dim(1);
+  if (metric_.linear.empty()) {
+    const Tensor read = Slice(resid, 1, n - metric_.positions, n);
+    return metric_.differentiable(model_.UnembedStream(read, Scope()));
+  }
+  RESIDUAL_CHECK_EQ(batch, static_cast<int64_t>(directions_.size())) << metric_.name;
+  const Tensor x = model_.ln_final().Forward(Slice(resid, 1, n - 1, n), Scope());
+  std::vector<double> directions;
+  for (const std::vector<double>& direction : directions_) {
+    directions.insert(directions.end(), direction.begin(), direction.end());
+  }
+  const Tensor weights =
+      ConvertTo(Tensor::Of<double>({batch, 1, model_.d_model()}, directions), x.dtype());
+  const Tensor offsets = ConvertTo(Tensor::Of<double>({batch}, offsets_), x.dtype());
+  return Add(Sum(Mul(x, weights), 2).Reshaped({batch}), offsets);
+}
+
 }  // namespace residual

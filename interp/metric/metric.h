@@ -64,6 +64,10 @@ class MetricReader {
  public:
   MetricReader(const ResidualModel& model, const Metric& metric);
   std::vector<double> Read(const Tensor& resid, absl::Span<const int64_t> examples) const;
+  // The same of all examples in order, [batch], by ops that a tape records; of a linear metric no
+  // logits are made, so that neither the run nor its gradient reads the unembedding. The metric has
+  // a gradient (CHECKed).
+  Tensor Differentiable(const Tensor& resid) const;
 
  private:
   const ResidualModel& model_;

@@ -8,6 +8,8 @@
 #include "gtest/gtest.h"
 #include "models/transformer/transformer.h"
 #include "ops/layout/layout.h"
+#include "ops/reduce/reduce.h"
+#include "tensor/autograd/tape.h"
 #include "tensor/testing/op_case.h"
 
 namespace residual {
@@ -100,6 +102,22 @@ TEST(MetricReaderTest, FewLogitsAreAsAllOfThem) {
       for (int r = 0; r < 5; ++r) {
         EXPECT_NEAR(got[r], logits[r], 1e-12);
         EXPECT_NEAR(want[r], logits[r], 1e-12);
+      }
+      // Also those that a tape records, with gradients.
+      std::vector<std::vector<double>> gradients;
+      for (const Metric* const metric : std::initializer_list<const Metric*>{&few, &all}) {
+        Tape tape;
+        Tensor two = Slice(resid, 0, 0, 2);
+        tape.Watch(two);
+        const Tensor values = MetricReader(*model, *metric).Differentiable(two);
+        ASSERT_EQ(values.shape(), Shape({2}));
+        const std::vector<double> both = values.ToDoubles();
+        EXPECT_NEAR(both[0], logits[0], 1e-12);
+        EXPECT_NEAR(both[1], logits[1], 1e-12);
+        gradients.push_back(tape.Backward(SumAll(values))[two].ToDoubles());
+      }
+      for (size_t i = 0; i < gradients[0].size(); ++i) {
+        EXPECT_NEAR(gradients[0][i], gradients[1][i], 1e-12);
       }
     }
   }

@@ -12,7 +12,10 @@
 #include "interp/patch/patch_pass.h"
 #include "interp/patch/plain_patch.h"
 #include "models/nn/nearest.h"
+#include "ops/elementwise/elementwise.h"
 #include "ops/layout/layout.h"
+#include "tensor/autograd/tape.h"
+#include "tensor/base/check.h"
 #include "tensor/base/status_macros.h"
 
 namespace residual {
@@ -98,49 +101,79 @@ absl::StatusOr<PatchSession> PatchSession::Create(const ResidualModel& model,
   return PatchSession(model, whole[0], whole[1], options);
 }
 
-// Both runs, reading these points; the corrupted one layer by layer, keeping what patched runs
-// start from.
-void PatchSession::RunBoth(const std::vector<std::string>& names) {
-  for (const bool is_clean : {true, false}) {
-    const ModelInput& input = is_clean ? clean_ : corrupted_;
-    Hooks hooks;
-    for (const std::string& name : names) {
-      hooks.Read(name, [&, is_clean](absl::string_view, const Tensor& x) {
-        (is_clean ? points_[name].clean : points_[name].corrupted) = x;
-      });
+Tensor PatchSession::StreamsAndStates(Tensor resid, const MixerContext& context,
+                                      const Scope& scope) {
+  streams_ = {resid};
+  states_.clear();
+  for (int layer = 0; layer < model_.n_layers(); ++layer) {
+    std::vector<BlockState> blocks(model_.n_layers());
+    if (causal_) blocks[layer] = model_.block(layer).NewState(batch());
+    ModelState state(0, std::move(blocks));
+    resid = model_.Stream(resid, {layer, layer + 1}, context, causal_ ? &state : nullptr, scope);
+    streams_.push_back(resid);
+    states_.emplace_back();
+    for (const auto& mixer : state.blocks()[layer]) {
+      states_.back().push_back(mixer == nullptr ? nullptr : mixer->Fork());
     }
-    const Scope scope(&hooks);
-    const MixerContext context = model_.MakeContext(input);
-    Tensor resid = model_.EmbedTokens(input, context, scope);
-    if (is_clean) {
-      resid = model_.Stream(resid, {0, model_.n_layers()}, context, nullptr, scope);
-      clean_stream_ = resid;
-    } else {
-      streams_ = {resid};
-      states_.clear();
-      for (int layer = 0; layer < model_.n_layers(); ++layer) {
-        std::vector<BlockState> blocks(model_.n_layers());
-        if (causal_) blocks[layer] = model_.block(layer).NewState(batch());
-        ModelState state(0, std::move(blocks));
-        resid =
-            model_.Stream(resid, {layer, layer + 1}, context, causal_ ? &state : nullptr, scope);
-        streams_.push_back(resid);
-        states_.emplace_back();
-        for (const auto& mixer : state.blocks()[layer]) {
-          states_.back().push_back(mixer == nullptr ? nullptr : mixer->Fork());
-        }
-      }
-    }
-    const bool after = std::any_of(names.begin(), names.end(), [this](const std::string& name) {
-      return points_[name].layer < 0;
-    });
-    if (after) model_.UnembedStream(resid, scope);
   }
+  return resid;
 }
 
-absl::StatusOr<std::vector<const PatchPoint*>> PatchSession::Points(
-    const std::vector<std::string>& names) {
+void PatchSession::Make(PatchRun which, const std::vector<std::string>& names) {
   std::vector<std::string> missing;
+  for (const std::string& name : names) {
+    if (!points_[name].of(which).defined()) missing.push_back(name);
+  }
+  Tensor& end = which == PatchRun::kClean ? clean_end_ : corrupted_end_;
+  if (missing.empty() && end.defined()) return;
+  Hooks hooks;
+  for (const std::string& name : missing) {
+    hooks.Read(name,
+               [&, which](absl::string_view, const Tensor& x) { points_[name].of(which) = x; });
+  }
+  const Scope scope(&hooks);
+  const MixerContext context = model_.MakeContext(input(which));
+  const Tensor embedded = model_.EmbedTokens(input(which), context, scope);
+  end = which == PatchRun::kCorrupted
+            ? StreamsAndStates(embedded, context, scope)
+            : model_.Stream(embedded, {0, model_.n_layers()}, context, nullptr, scope);
+  const bool after = std::any_of(missing.begin(), missing.end(), [this](const std::string& name) {
+    return points_[name].layer < 0;
+  });
+  if (after) model_.UnembedStream(end, scope);
+}
+
+PatchSession::Taped PatchSession::RunOnTape(PatchRun which, const std::vector<std::string>& through,
+                                            const std::vector<std::string>& read) {
+  Taped run;
+  run.handles.resize(through.size());
+  Hooks hooks;
+  for (size_t i = 0; i < through.size(); ++i) {
+    RESIDUAL_CHECK(points_.at(through[i]).layer >= 0) << through[i];
+    // Through a handle of its own: the activation may also go where an edit would not follow it (a
+    // norm's scale is made of what it divides).
+    hooks.Edit(through[i], [this, which, &run, i](absl::string_view name, const Tensor& x) {
+      points_[std::string(name)].of(which) = x;
+      return run.handles[i] = Scale(x, 1);
+    });
+  }
+  for (const std::string& name : read) {
+    hooks.Read(name, [this, which, &name](absl::string_view, const Tensor& x) {
+      points_.at(name).of(which) = x;
+    });
+  }
+  const Scope scope(&hooks);
+  const MixerContext context = model_.MakeContext(input(which));
+  Tensor resid = model_.EmbedTokens(input(which), context, scope);
+  Tape* const tape = Tape::Current();
+  RESIDUAL_CHECK(tape != nullptr) << "a run on a tape, and there is none";
+  tape->Watch(resid);
+  run.resid = model_.Stream(resid, {0, model_.n_layers()}, context, nullptr, scope);
+  (which == PatchRun::kClean ? clean_end_ : corrupted_end_) = run.resid;
+  return run;
+}
+
+absl::Status PatchSession::Declare(const std::vector<std::string>& names) {
   for (const std::string& name : names) {
     if (points_.count(name) > 0) continue;
     const auto declared = declared_.find(name);
@@ -150,32 +183,35 @@ absl::StatusOr<std::vector<const PatchPoint*>> PatchSession::Points(
       return absl::NotFoundError(
           absl::StrCat("the model has no hook point '", name, "'", DidYouMean(name, all)));
     }
-    RESIDUAL_RETURN_IF_ERROR(AxesOf(name, declared->second.dims).status());
-    missing.push_back(name);
-  }
-  for (const std::string& name : missing) {
+    RESIDUAL_ASSIGN_OR_RETURN(const ActivationAxes axes, AxesOf(name, declared->second.dims));
     PatchPoint& point = points_[name];
-    point.hook = declared_[name];
-    point.axes = *AxesOf(name, point.hook.dims);
+    point.hook = declared->second;
+    point.axes = axes;
     const auto [layer, within] = LayerOf(name);
     point.layer = layer;
     point.local = layer >= 0 && IsLocal(model_.block(layer), within, point.hook.local);
   }
-  if (!missing.empty()) RunBoth(missing);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<const PatchPoint*>> PatchSession::Found(
+    const std::vector<std::string>& names, bool both) const {
   std::vector<const PatchPoint*> found;
   for (const std::string& name : names) {
-    const PatchPoint& point = points_[name];
-    for (const Tensor* x : {&point.clean, &point.corrupted}) {
-      const char* const run = x == &point.clean ? "clean" : "corrupted";
-      if (!x->defined()) {
+    const PatchPoint& point = points_.at(name);
+    for (const PatchRun which : {PatchRun::kClean, PatchRun::kCorrupted}) {
+      if (!both && which != options_.plan_on) continue;
+      const Tensor& x = point.of(which);
+      const char* const run = which == PatchRun::kClean ? "clean" : "corrupted";
+      if (!x.defined()) {
         return absl::FailedPreconditionError(
             absl::StrCat("'", name, "' did not fire in the ", run, " run"));
       }
-      if (x->rank() != point.axes.rank || x->dim(0) != batch()) {
+      if (x.rank() != point.axes.rank || x.dim(0) != batch()) {
         return absl::InternalError(
-            absl::StrCat("'", name, "' is ", x->ToString(), ", but declared ", point.hook.dims));
+            absl::StrCat("'", name, "' is ", x.ToString(), ", but declared ", point.hook.dims));
       }
-      if (HoldsNaN(*x)) {
+      if (HoldsNaN(x)) {
         return absl::FailedPreconditionError(
             absl::StrCat("the ", run, " run's '", name, "' holds NaN"));
       }
@@ -183,6 +219,21 @@ absl::StatusOr<std::vector<const PatchPoint*>> PatchSession::Points(
     found.push_back(&point);
   }
   return found;
+}
+
+absl::StatusOr<std::vector<const PatchPoint*>> PatchSession::Plan(
+    const std::vector<std::string>& names) {
+  RESIDUAL_RETURN_IF_ERROR(Declare(names));
+  Make(options_.plan_on, names);
+  return Found(names, /*both=*/false);
+}
+
+absl::StatusOr<std::vector<const PatchPoint*>> PatchSession::Points(
+    const std::vector<std::string>& names) {
+  RESIDUAL_RETURN_IF_ERROR(Declare(names));
+  Make(PatchRun::kClean, names);
+  Make(PatchRun::kCorrupted, names);
+  return Found(names, /*both=*/true);
 }
 
 absl::StatusOr<std::vector<double>> PatchSession::MetricOf(const Tensor& resid,
@@ -201,18 +252,18 @@ absl::StatusOr<std::vector<double>> PatchSession::MetricOf(const Tensor& resid,
 }
 
 absl::StatusOr<std::vector<double>> PatchSession::Clean(const Metric& metric) {
-  if (streams_.empty()) RunBoth({});
-  return MetricOf(clean_stream_, metric, "clean");
+  Make(PatchRun::kClean, {});
+  return MetricOf(clean_end_, metric, "clean");
 }
 
 absl::StatusOr<std::vector<double>> PatchSession::Corrupted(const Metric& metric) {
-  if (streams_.empty()) RunBoth({});
-  return MetricOf(streams_.back(), metric, "corrupted");
+  Make(PatchRun::kCorrupted, {});
+  return MetricOf(corrupted_end_, metric, "corrupted");
 }
 
 Tensor PatchSession::CleanLogits() {
-  if (streams_.empty()) RunBoth({});
-  const Tensor last = Slice(clean_stream_, 1, positions() - 1, positions());
+  Make(PatchRun::kClean, {});
+  const Tensor last = Slice(clean_end_, 1, positions() - 1, positions());
   return model_.UnembedStream(last, Scope()).Reshaped({batch(), model_.d_vocab()});
 }
 
@@ -230,16 +281,16 @@ absl::Status PatchSession::CheckCell(const PatchCell& cell) const {
       return absl::InvalidArgumentError(absl::StrCat("'", cell.point, "' is ", point.hook.dims,
                                                      " and has no ", name, " ", index));
     }
-    if (index < 0 || index >= point.clean.dim(place)) {
+    if (index < 0 || index >= point.any().dim(place)) {
       return absl::InvalidArgumentError(absl::StrCat(
-          name, " ", index, " of '", cell.point, "' is outside [0, ", point.clean.dim(place), ")"));
+          name, " ", index, " of '", cell.point, "' is outside [0, ", point.any().dim(place), ")"));
     }
   }
   if (cell.value.defined() &&
-      (cell.value.shape() != point.clean.shape() || cell.value.dtype() != point.clean.dtype())) {
+      (cell.value.shape() != point.any().shape() || cell.value.dtype() != point.any().dtype())) {
     return absl::InvalidArgumentError(absl::StrCat("a value for '", cell.point, "' is ",
                                                    cell.value.ToString(), ", expected ",
-                                                   point.clean.ToString()));
+                                                   point.any().ToString()));
   }
   return absl::OkStatus();
 }
@@ -261,6 +312,10 @@ absl::StatusOr<std::vector<std::vector<double>>> PatchSession::Run(absl::Span<co
   }
   RESIDUAL_ASSIGN_OR_RETURN(const std::vector<double> corrupted, Corrupted(metric));
   std::vector<std::vector<double>> values(patches.size(), corrupted);
+  if (streams_.empty()) {  // the run was made on a tape
+    const MixerContext context = model_.MakeContext(corrupted_);
+    StreamsAndStates(model_.EmbedTokens(corrupted_, context, Scope()), context, Scope());
+  }
 
   std::vector<StackedRun> runs;
   const MetricReader reader(model_, metric);

@@ -40,6 +40,9 @@
 
 namespace residual {
 
+// One of the two runs.
+enum class PatchRun { kCorrupted, kClean };
+
 // Cells replaced in one run.
 struct Patch {
   std::vector<PatchCell> cells;
@@ -51,6 +54,9 @@ struct PatchOptions {
   // Positions of stacked runs that go through a block together, and how many are enough to leave
   // runs of other first positions out of the stack.
   int64_t stacked_positions = 1024, enough_positions = 128;
+  // The run that is made to learn how large activations are. The clean one is needed by all;
+  // attribution makes the run of its gradient itself, and would make that one twice.
+  PatchRun plan_on = PatchRun::kClean;
   // Called between layers: runs done so far (fractions count) and runs in all.
   std::function<void(double done, double all)> progress;
 };
@@ -62,6 +68,10 @@ struct PatchPoint {
   int layer = -1;      // -1: outside the blocks
   bool local = false;  // within its block: a position's part matters to that position alone
   Tensor clean, corrupted;
+  const Tensor& of(PatchRun run) const { return run == PatchRun::kClean ? clean : corrupted; }
+  Tensor& of(PatchRun run) { return run == PatchRun::kClean ? clean : corrupted; }
+  // Of a run that was made: as large in both.
+  const Tensor& any() const { return clean.defined() ? clean : corrupted; }
 };
 
 class PatchSession {
@@ -77,7 +87,22 @@ class PatchSession {
   // patched, FailedPrecondition for a NaN.
   absl::StatusOr<std::vector<const PatchPoint*>> Points(const std::vector<std::string>& names);
 
-  // InvalidArgument for a cell outside its activation, whose point was read by Points.
+  // The same where sizes are enough: of one run, options.plan_on's, the activations are there, of
+  // the other they may be undefined.
+  absl::StatusOr<std::vector<const PatchPoint*>> Plan(const std::vector<std::string>& names);
+
+  // One of the runs on the current tape, which watches the embeddings: no weight's gradient is
+  // computed. Each point of `through`, inside the blocks, goes through a handle of its own, and
+  // `read` is read as well; what both hold is kept, so that Points makes this run no more. Points
+  // as Plan knows them.
+  struct Taped {
+    std::vector<Tensor> handles;  // of `through`, in its order
+    Tensor resid;                 // after the last block
+  };
+  Taped RunOnTape(PatchRun which, const std::vector<std::string>& through,
+                  const std::vector<std::string>& read = {});
+
+  // InvalidArgument for a cell outside its activation, whose point was read by Plan or Points.
   absl::Status CheckCell(const PatchCell& cell) const;
 
   // The metric of each patch's run, by example: values[patch][example]. InvalidArgument for a cell
@@ -92,6 +117,9 @@ class PatchSession {
   Tensor CleanLogits();
 
   const ResidualModel& model() const { return model_; }
+  const ModelInput& input(PatchRun run) const {
+    return run == PatchRun::kClean ? clean_ : corrupted_;
+  }
   const ModelInput& clean() const { return clean_; }
   const ModelInput& corrupted() const { return corrupted_; }
   int64_t batch() const { return corrupted_.tokens.dim(0); }
@@ -102,7 +130,13 @@ class PatchSession {
   PatchSession(const ResidualModel& model, const ModelInput& clean, const ModelInput& corrupted,
                const PatchOptions& options);
 
-  void RunBoth(const std::vector<std::string>& names);
+  absl::Status Declare(const std::vector<std::string>& names);
+  // Makes a run, unless all of these points of it are known, and its end.
+  void Make(PatchRun which, const std::vector<std::string>& names);
+  // The corrupted run layer by layer, keeping what patched runs start from.
+  Tensor StreamsAndStates(Tensor resid, const MixerContext& context, const Scope& scope);
+  absl::StatusOr<std::vector<const PatchPoint*>> Found(const std::vector<std::string>& names,
+                                                       bool both) const;
   absl::StatusOr<std::vector<double>> MetricOf(const Tensor& resid, const Metric& metric,
                                                const char* which) const;
 
@@ -116,7 +150,7 @@ class PatchSession {
   // remembers of all positions.
   std::vector<Tensor> streams_;
   std::vector<BlockState> states_;
-  Tensor clean_stream_;  // after the last block
+  Tensor clean_end_, corrupted_end_;  // the streams after the last block
 };
 
 }  // namespace residual

@@ -90,25 +90,38 @@ absl::StatusOr<std::string> ResolveKind(const ResidualModel& model, const std::s
   return *matches.begin();
 }
 
-absl::StatusOr<Sweep> PlanOne(PatchSession& session, const std::string& kind,
-                              const std::string& by) {
-  RESIDUAL_ASSIGN_OR_RETURN(const std::set<Axis> wanted, ParseBy(by));
-  RESIDUAL_ASSIGN_OR_RETURN(const std::string within, ResolveKind(session.model(), kind));
+// The points of a kind, and their layers.
+struct KindPoints {
   std::vector<std::string> names;
   std::vector<int64_t> layers;
   bool in_blocks = false;
-  for (const DeclaredHook& hook : HookPoints(session.model())) {
+};
+
+absl::StatusOr<KindPoints> PointsOf(const ResidualModel& model, const std::string& kind) {
+  RESIDUAL_ASSIGN_OR_RETURN(const std::string within, ResolveKind(model, kind));
+  KindPoints found;
+  for (const DeclaredHook& hook : HookPoints(model)) {
     const auto [layer, name] = SplitLayer(hook.name);
-    if (name != within || std::count(names.begin(), names.end(), hook.name) > 0) continue;
+    if (name != within || std::count(found.names.begin(), found.names.end(), hook.name) > 0) {
+      continue;
+    }
     int64_t number = 0;
     if (!layer.empty()) {
       RESIDUAL_CHECK(absl::SimpleAtoi(layer, &number)) << hook.name;
-      in_blocks = true;
+      found.in_blocks = true;
     }
-    names.push_back(hook.name);
-    layers.push_back(number);
+    found.names.push_back(hook.name);
+    found.layers.push_back(number);
   }
-  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<const PatchPoint*> points, session.Points(names));
+  return found;
+}
+
+absl::StatusOr<Sweep> PlanOne(PatchSession& session, const std::string& kind,
+                              const std::string& by) {
+  RESIDUAL_ASSIGN_OR_RETURN(const std::set<Axis> wanted, ParseBy(by));
+  RESIDUAL_ASSIGN_OR_RETURN(const KindPoints of_kind, PointsOf(session.model(), kind));
+  const std::vector<std::string>& names = of_kind.names;
+  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<const PatchPoint*> points, session.Plan(names));
 
   // The axes asked for, in the activation's order, and their sizes.
   const ActivationAxes& axes = points[0]->axes;
@@ -124,12 +137,12 @@ absl::StatusOr<Sweep> PlanOne(PatchSession& session, const std::string& kind,
     order.emplace_back(axes.Place(axis), &name);
   }
   std::sort(order.begin(), order.end());
-  std::vector<int64_t> sizes = {in_blocks ? session.model().n_layers() : 1};
+  std::vector<int64_t> sizes = {of_kind.in_blocks ? session.model().n_layers() : 1};
   Sweep sweep;
   sweep.axes = {"layer"};
   for (const auto& [place, name] : order) {
     int64_t size = 0;
-    for (const PatchPoint* point : points) size = std::max(size, point->clean.dim(place));
+    for (const PatchPoint* point : points) size = std::max(size, point->any().dim(place));
     sizes.push_back(size);
     sweep.axes.push_back(name->shown);
   }
@@ -145,12 +158,12 @@ absl::StatusOr<Sweep> PlanOne(PatchSession& session, const std::string& kind,
       for (size_t i = order.size(); i-- > 0;) {
         const int64_t index = rest % sizes[i + 1];
         rest /= sizes[i + 1];
-        inside = inside && index < points[p]->clean.dim(order[i].first);
+        inside = inside && index < points[p]->any().dim(order[i].first);
         patched.At(order[i].second->axis) = index;
       }
       if (!inside) continue;
       sweep.patches.push_back({{patched}});
-      sweep.places.push_back(layers[p] * cells + cell);
+      sweep.places.push_back(of_kind.layers[p] * cells + cell);
     }
   }
   return sweep;
@@ -160,6 +173,12 @@ absl::StatusOr<Sweep> PlanOne(PatchSession& session, const std::string& kind,
 // heads may be fewer.
 absl::StatusOr<Sweep> Stacked(PatchSession& session, const std::vector<std::string>& kinds,
                               const std::string& by) {
+  std::vector<std::string> names;  // of all kinds, so that one run reads them
+  for (const std::string& kind : kinds) {
+    RESIDUAL_ASSIGN_OR_RETURN(const KindPoints points, PointsOf(session.model(), kind));
+    names.insert(names.end(), points.names.begin(), points.names.end());
+  }
+  RESIDUAL_RETURN_IF_ERROR(session.Plan(names).status());
   std::vector<Sweep> sweeps;
   for (const std::string& kind : kinds) {
     RESIDUAL_ASSIGN_OR_RETURN(Sweep sweep, PlanOne(session, kind, by));

@@ -8,10 +8,10 @@
 Rows are sweeps of GPT-2 small (12 layers, 12 heads, d_model 768, the whole vocabulary) on prompts
 of 16 random tokens that differ from the third on, of a model of 4 layers and d_model 64 on 64
 tokens, and attribution patching. Each side is a process of its own, for its peak memory, and times
-are without loading the model; ours holds both runs the sweep starts from. TransformerLens's cells
-take one forward each, so that it is timed on evenly spaced ones (--cells) and multiplied; values
-are compared there. Attribution is of what blocks read and write, in TransformerLens by
-attribution_patch.
+are without loading the model (the tool pages its mapped weights in before its clock starts); ours
+holds both runs the sweep starts from. TransformerLens's cells take one forward each, so that it is
+timed on evenly spaced ones (--cells) and multiplied; values are compared there. Attribution is of
+what blocks read and write, in TransformerLens by attribution_patch.
 """
 
 import argparse
@@ -85,9 +85,10 @@ def ours(folder, prompts, ids, row, threads):
     _, _, _, kind, by, method, _ = row
     out = prompts + ".ours"
     line, peak = with_peak([
-        str(ROOT / "bazel-bin/tools/patch"), f"--model={folder}", f"--clean={prompts}:clean",
-        f"--corrupted={prompts}:corrupted", f"--kind={kind}", f"--by={by}", f"--method={method}",
-        f"--answer={ids[0]}", f"--wrong={ids[1]}", f"--threads={threads}", f"--out={out}", "--json",
+        str(ROOT / "bazel-bin/tools/patch"), f"--model={folder}",
+        f"--clean={prompts}:clean", f"--corrupted={prompts}:corrupted", f"--kind={kind}",
+        f"--by={by}", f"--method={method}", f"--answer={ids[0]}", f"--wrong={ids[1]}",
+        f"--threads={threads}", f"--out={out}", "--json",
     ])
     done = json.loads(line)
     return done["seconds"]["patch"], peak, load_file(out)["result"]

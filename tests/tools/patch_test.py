@@ -116,6 +116,34 @@ class PatchTest(unittest.TestCase, tools.ToolTest):
         clean = self.patched("--kind=z", "--by=head", "--method=attribution", "--gradient=clean")
         self.assertNotEqual(clean["result"], estimate["result"])
 
+    def test_fixes_of_the_estimate(self):
+        plain = self.patched("--kind=q", "--by=head", "--method=attribution")["result"]
+        fixed = self.patched("--kind=q", "--by=head", "--method=qk_fix")["result"]
+        self.assertEqual(fixed[0], [2, 4])
+        self.assertNotEqual(fixed[1], plain[1])
+        # Of other points it is the plain one.
+        values = [self.patched("--kind=v", "--by=head_pos", "--method=" + method)["result"]
+                  for method in ("attribution", "qk_fix")]
+        self.assertEqual(values[0], values[1])
+        dropped = self.patched("--kind=q", "--by=head", "--method=attribution",
+                               "--grad_drop")["result"]
+        both = self.patched("--kind=q", "--by=head", "--method=atp_star")["result"]
+        for scores in (dropped[1], both[1]):
+            self.assertGreaterEqual(min(scores), 0)
+            self.assertGreater(max(scores), 0)
+        # In the last of two layers the term of its own is 0 and the other's is the plain estimate
+        # of each example, without its sign.
+        signed = self.patched("--kind=q", "--by=head", "--method=attribution",
+                              "--examples")["by_example"]
+        self.assertEqual(signed[0], [2, 4, 2])
+        for head in range(4):
+            pair = signed[1][8 + 2 * head:10 + 2 * head]
+            self.assertAlmostEqual(dropped[1][4 + head], sum(map(abs, pair)) / 2, places=5)
+        self.assertEqual(self.patched("--kind=q", "--by=head", "--method=exact"),
+                         self.patched("--kind=q", "--by=head"))
+        done, _ = self.run_tool("--kind=q", "--by=head", "--method=atp_star", "--json")
+        self.assertEqual((done.json()["qk_fix"], done.json()["grad_drop"]), (True, True))
+
     def test_task(self):
         out = os.path.join(tempfile.mkdtemp(dir=os.environ["TEST_TMPDIR"]), "out.safetensors")
         model = "--model=" + tools.golden("tl_attn_only")
@@ -178,6 +206,7 @@ class PatchTest(unittest.TestCase, tools.ToolTest):
         fails(2, "--by=head", parts=["[batch, pos, d_model]", "without an axis 'head'"])
         fails(2, "--metric=loss", answers=False, parts=["--answer is needed"])
         fails(2, "--answer=1,2,3", parts=["--answer has 3 ids", "2 prompts"])
+        fails(2, "--grad_drop", parts=["--method=attribution"])
         fails(2, "--answer=a", parts=["--answer: 'a'"])
         fails(1, "--answer=1,97", parts=["token 97 is outside the vocabulary of 97"])
         fails(1, "--answer=-1,2", parts=["token -1"])
