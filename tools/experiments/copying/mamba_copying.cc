@@ -13,6 +13,7 @@
 #include "models/data/tasks/tasks.h"
 #include "models/evaluate/task_accuracy.h"
 #include "tensor/base/status_macros.h"
+#include "tensor/io/file.h"
 #include "tools/experiments/selection/contenders.h"
 #include "tools/experiments/selection/selection.h"
 #include "tools/experiments/training/task_training.h"
@@ -24,10 +25,11 @@ using nlohmann::json;
 
 constexpr int64_t kVocabulary = 16;  // noise, 14 to copy, the marker
 constexpr size_t kConfigLimit = size_t{1} << 20;
-constexpr int64_t kLookedAtRows = 32;  // for steps
+constexpr int64_t kLookedAtRows = 16;  // for steps and hidden attention
 
 struct Contender {
   const char* name;
+  const char* folder;  // of its models, with the seed behind
   json model;
   double paper;
   int color;
@@ -58,13 +60,15 @@ absl::Status TrainAndMeasure(const CopyingPlan& plan, const DataSource& data,
     const uint64_t seed = options.seed + i;
     options.say(absl::StrFormat("%s, seed %d: training on rows of %d with %d to copy",
                                 contender.name, seed, plan.context, plan.n_items));
+    TaskTraining training = TrainingOf(plan, contender.model, seed);
+    if (!options.out.empty()) {
+      training.folder = JoinPath(options.out, absl::StrCat(contender.folder, "_", seed));
+    }
     RESIDUAL_ASSIGN_OR_RETURN(
-        TaskRun run,
-        TrainOnTask(TrainingOf(plan, contender.model, seed), data,
-                    [&](const TaskRun::Point& point) {
-                      options.say(absl::StrFormat("  step %d: loss %.3f, accuracy %.3f", point.step,
-                                                  point.loss, point.accuracy));
-                    }));
+        TaskRun run, TrainOnTask(training, data, [&](const TaskRun::Point& point) {
+          options.say(absl::StrFormat("  step %d: loss %.3f, accuracy %.3f", point.step, point.loss,
+                                      point.accuracy));
+        }));
     // Rows of a seed that training did not look at even to know when to end.
     RESIDUAL_ASSIGN_OR_RETURN(const TaskAccuracy got,
                               MeasureTaskAccuracy(*run.model, data, seed + 1000, plan.measured_rows,
@@ -77,21 +81,69 @@ absl::Status TrainAndMeasure(const CopyingPlan& plan, const DataSource& data,
   return absl::OkStatus();
 }
 
-// What the steps of a trained Mamba are at data, noise and markers: the layer where data and noise
-// are furthest apart.
+// Kinds of position: so many tokens after the last data token, while a convolution over four sees
+// it; noise that no convolution of two layers has seen data from; a marker.
+constexpr int kSeen = 4, kNoise = kSeen, kMarker = kSeen + 1, kKinds = kSeen + 2;
+
+Tensor KindsOf(const Tensor& tokens) {
+  const int64_t pos = tokens.dim(1);
+  Tensor kinds = Tensor::Uninitialized(tokens.shape(), kI64);
+  int64_t since = 0;  // the last data token
+  for (int64_t i = 0; i < tokens.elements(); ++i) {
+    const int64_t token = tokens.data<int64_t>()[i];
+    if (i % pos == 0) since = 2 * kSeen;
+    since = token != 0 && token != kVocabulary - 1 ? 0 : since + 1;
+    int64_t& kind = kinds.mutable_data<int64_t>()[i];
+    kind = since < kSeen ? since : since > 2 * (kSeen - 1) ? kNoise : -1;
+    if (token == kVocabulary - 1) kind = kMarker;
+  }
+  return kinds;
+}
+
+// How many times as far a channel steps where its convolution sees a data token, at the place where
+// it steps furthest, as it does at noise; of all channels, falling.
+std::vector<double> StepRatios(const StepsOfLayer& steps) {
+  std::vector<double> ratios;
+  for (size_t c = 0; c < steps.of_channel[kNoise].size(); ++c) {
+    double most = 0;
+    for (int kind = 0; kind < kSeen; ++kind) most = std::max(most, steps.of_channel[kind][c]);
+    ratios.push_back(most / steps.of_channel[kNoise][c]);
+  }
+  std::sort(ratios.rbegin(), ratios.rend());
+  return ratios;
+}
+
+// The mean weight on a place from which a convolution sees data over that on a place of noise.
+double ReadingRatio(const ReadingOfLayer& reading) {
+  double data = 0;
+  for (int kind = 0; kind < kSeen; ++kind) data += reading.of_kind[kind] / kSeen;
+  return data / reading.of_kind[kNoise];
+}
+
+// What a trained Mamba takes in, and what it reads when it is to say it.
 struct Selected {
-  std::vector<StepsOfLayer> layers;
-  double ratio = 0;  // data over noise
+  std::vector<int> layers;
+  std::vector<std::vector<double>> step_ratios;  // of each layer
+  std::vector<double> reading_ratios;
+  // In the layer where it is most: what a quarter of the channels reach, and the mean.
+  double step_ratio = 0, reading_ratio = 0;
 };
-absl::StatusOr<Selected> StepsByKind(const ResidualModel& model, const DataSource& data,
-                                     uint64_t seed) {
-  const Tensor tokens = data.EvalBatch(seed, 0, kLookedAtRows).tokens;
+absl::StatusOr<Selected> LookAt(const ResidualModel& model, const DataSource& data, uint64_t seed) {
+  const Tensor tokens = data.EvalBatch(seed, 0, kLookedAtRows).tokens, kinds = KindsOf(tokens);
+  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<StepsOfLayer> steps,
+                            MeasureSteps(model, tokens, kinds, kKinds));
+  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<ReadingOfLayer> reading,
+                            MeasureReading(model, tokens, kinds, kKinds, kMarker));
   Selected selected;
-  RESIDUAL_ASSIGN_OR_RETURN(selected.layers, MeasureSteps(model, tokens, 3, [](int64_t token) {
-                              return token == 0 ? 1 : token == kVocabulary - 1 ? 2 : 0;
-                            }));
-  for (const StepsOfLayer& layer : selected.layers) {
-    selected.ratio = std::max(selected.ratio, layer.of_kind[0] / layer.of_kind[1]);
+  for (const StepsOfLayer& layer : steps) {
+    selected.layers.push_back(layer.layer);
+    selected.step_ratios.push_back(StepRatios(layer));
+    const std::vector<double>& ratios = selected.step_ratios.back();
+    selected.step_ratio = std::max(selected.step_ratio, ratios[ratios.size() / 4]);
+  }
+  for (const ReadingOfLayer& layer : reading) {
+    selected.reading_ratios.push_back(ReadingRatio(layer));
+    selected.reading_ratio = std::max(selected.reading_ratio, selected.reading_ratios.back());
   }
   return selected;
 }
@@ -136,24 +188,37 @@ void AddPictures(absl::Span<const Contender> contenders, const Selected& selecte
               "Accuracy over training steps for each model.");
   report.AddTable(table);
 
-  std::vector<Bar> steps;
-  const char* kinds[] = {"data", "noise", "marker"};
-  for (const StepsOfLayer& layer : selected.layers) {
-    for (int kind = 0; kind < 3; ++kind) {
-      steps.push_back(
-          {absl::StrCat("layer ", layer.layer, ", ", kinds[kind]), layer.of_kind[kind], kind});
+  std::vector<Series> ratios;
+  for (size_t i = 0; i < selected.layers.size(); ++i) {
+    Series series{absl::StrCat("layer ", selected.layers[i]), {}, {}, static_cast<int>(i)};
+    const std::vector<double>& of_layer = selected.step_ratios[i];
+    for (size_t c = 0; c < of_layer.size(); ++c) {
+      series.x.push_back(static_cast<double>(c + 1) / static_cast<double>(of_layer.size()));
+      series.y.push_back(of_layer[c]);
     }
+    ratios.push_back(std::move(series));
   }
-  BarOptions step_options;
-  step_options.value_title = "mean step Δ";
-  step_options.format = ".3f";
-  step_options.low = 0;
+  AxesOptions of_ratios;
+  of_ratios.x_title = "share of the channels that reach it";
+  of_ratios.y_title = "step Δ where data is seen / at noise";
+  of_ratios.x_format = ".0%";
+  of_ratios.log_y = true;
   report.Section("What it selects");
-  report.Plot(
-      BarPlot(steps, step_options),
-      "The step Δ of Mamba, first seed, averaged over channels: large where a token is taken "
-      "in, small where the state goes on as it was.",
-      "Bars of the mean step at data, noise and markers in each layer.");
+  report.Plot(LinePlot(ratios, of_ratios),
+              "The step Δ of Mamba's channels, first seed: how many times as large it is where the "
+              "convolution sees a data token, at the place where it is largest, as at noise far "
+              "from any. Large: the state takes in what is there. Small: it goes on as it was.",
+              "For each layer a falling curve over channels, from hundreds to below one.");
+  Table read;
+  read.caption =
+      "Hidden attention from the markers, first seed: mean weight on a place whose convolution "
+      "sees "
+      "data over that on a place of noise.";
+  read.columns = {{"layer"}, {"data / noise"}};
+  for (size_t i = 0; i < selected.reading_ratios.size(); ++i) {
+    read.rows.push_back({{absl::StrCat(i)}, {FormatNumber(selected.reading_ratios[i], 3)}});
+  }
+  report.AddTable(read);
 }
 
 }  // namespace
@@ -162,11 +227,11 @@ CopyingPlan CpuCopying() { return {}; }
 
 CopyingPlan QuickCopying() {
   CopyingPlan plan;
-  plan.context = 128;
-  plan.n_items = 8;
-  plan.steps = 4000;
-  plan.eval_every = 200;
-  plan.seconds_limit = 240;
+  plan.context = 256;
+  plan.n_items = 12;
+  plan.steps = 6000;
+  plan.eval_every = 250;
+  plan.seconds_limit = 900;
   plan.seeds = 1;
   return plan;
 }
@@ -204,18 +269,20 @@ absl::StatusOr<Findings> RunCopying(const CopyingPlan& plan, const ExperimentOpt
                             MakeTask("selective_copying", task));
   // The paper's S6 in Mamba's block, and S4 without a gate.
   Contender contenders[] = {
-      {"Mamba", SmallMamba(kVocabulary, plan.d_model), 0.998, 0, {}, {}},
-      {"S4", SmallS4(kVocabulary, plan.d_model, plan.context), 0.183, 1, {}, {}}};
+      {"Mamba", "mamba", SmallMamba(kVocabulary, plan.d_model), 0.998, 0, {}, {}},
+      {"S4", "s4", SmallS4(kVocabulary, plan.d_model, plan.context), 0.183, 1, {}, {}}};
   for (Contender& contender : contenders) {
     RESIDUAL_RETURN_IF_ERROR(TrainAndMeasure(plan, *data, options, contender));
   }
   const Contender &mamba = contenders[0], &s4 = contenders[1];
-  double ratio = 0;
+  double step_ratio = 0, reading_ratio = 0;
   Selected first;
   for (int64_t i = 0; i < plan.seeds; ++i) {
     RESIDUAL_ASSIGN_OR_RETURN(Selected selected,
-                              StepsByKind(*mamba.runs[i].model, *data, options.seed + 1000 + i));
-    ratio = i == 0 ? selected.ratio : std::min(ratio, selected.ratio);
+                              LookAt(*mamba.runs[i].model, *data, options.seed + 1000 + i));
+    step_ratio = i == 0 ? selected.step_ratio : std::min(step_ratio, selected.step_ratio);
+    reading_ratio =
+        i == 0 ? selected.reading_ratio : std::min(reading_ratio, selected.reading_ratio);
     if (i == 0) first = std::move(selected);
   }
   const double ours = SpreadOf(mamba.accuracy).mean, theirs = SpreadOf(s4.accuracy).mean;
@@ -225,9 +292,14 @@ absl::StatusOr<Findings> RunCopying(const CopyingPlan& plan, const ExperimentOpt
        {"S4, the same at every token, does not: mean share of tokens", 0.183, theirs, 0,
         plan.s4_most},
        {"the gap between them", 0.998 - 0.183, ours - theirs, plan.gap_least, 1},
-       {"Mamba's step is large at data and small at noise: their ratio in the layer where it is "
-        "largest, least of the seeds",
-        std::nullopt, ratio, 1.5, 1e9}},
+       {"Mamba's step is large at data and small at noise: how many times as large a quarter of "
+        "the channels take it, in the layer where that is most, least of the seeds",
+        std::nullopt, step_ratio, 4, 1e9},
+       {"what Mamba says is read from the data: mean weight of its hidden attention on a place "
+        "that "
+        "sees data over that on a place of noise, in the layer where that is most, least of the "
+        "seeds",
+        std::nullopt, reading_ratio, 2, 1e9}},
       Report("Selective copying",
              Html("Data tokens stand at random places among noise; afterwards they are to be said "
                   "in order. A model that treats every token alike fills its state with noise: how "

@@ -31,7 +31,7 @@ struct CopyingPlan {
 };
 // For a CPU: minutes for each training.
 CopyingPlan CpuCopying();
-// Shorter rows.
+// Less to copy, one seed.
 CopyingPlan QuickCopying();
 // The plan with the members of a JSON object put over it, by their names above. InvalidArgument
 // names the member, what was found and what is expected; `source` is the object's name.

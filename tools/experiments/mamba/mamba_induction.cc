@@ -9,10 +9,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "interp/report/plots.h"
+#include "models/checkpoint/config_reader.h"
 #include "models/data/tasks/tasks.h"
 #include "models/evaluate/task_accuracy.h"
 #include "models/zoo/zoo.h"
 #include "tensor/base/status_macros.h"
+#include "tensor/io/file.h"
 #include "tools/experiments/selection/contenders.h"
 #include "tools/experiments/selection/selection.h"
 #include "tools/experiments/training/task_training.h"
@@ -23,6 +25,9 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kVocabulary = 16, kWidth = 64;
+constexpr size_t kConfigLimit = size_t{1} << 20;
+// A convolution over four tokens sees the special one and what followed it from there on.
+constexpr int64_t kAnswerPlaces = 3;
 constexpr int64_t kLookedAtRows = 16;  // for what is read where
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -30,23 +35,25 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // for rows of 2^6, 2^7, ...; attention ran out of memory beyond the last).
 struct Contender {
   std::string name;
+  std::string folder;  // of its models, with the seed behind
   json model;
-  int longest;  // measured on rows of up to 2^longest
-  std::map<int, double> paper;
+  int64_t longest;  // measured on rows of up to 2^longest
+  std::map<int64_t, double> paper;
   int color;
   double lr;
 };
 
 std::vector<Contender> Contenders(const InductionPlan& plan) {
-  std::map<int, double> all;
+  std::map<int64_t, double> all;
   for (int log = 6; log <= 20; ++log) all[log] = 1;
-  const int attention = plan.attention_log;
+  const int64_t attention = plan.attention_log;
   const int64_t context = int64_t{1} << attention;
   const auto attention_with = [&](Positions positions) {
     return SmallAttention(kVocabulary, kWidth, positions, context);
   };
-  return {{"Mamba", SmallMamba(kVocabulary, kWidth), plan.longest_log, all, 0, plan.lr},
+  return {{"Mamba", "mamba", SmallMamba(kVocabulary, kWidth), plan.longest_log, all, 0, plan.lr},
           {"attention, learned positions",
+           "learned",
            attention_with(Positions::kLearned),
            attention,
            {{6, 1},
@@ -61,6 +68,7 @@ std::vector<Contender> Contenders(const InductionPlan& plan) {
            1,
            plan.attention_lr},
           {"attention, rotary positions",
+           "rotary",
            attention_with(Positions::kRotary),
            attention,
            {{6, 1},
@@ -74,16 +82,16 @@ std::vector<Contender> Contenders(const InductionPlan& plan) {
             {14, 0.055}},
            2,
            plan.attention_lr},
-          {"S4", SmallS4(kVocabulary, kWidth, context), attention, {}, 3, plan.lr}};
+          {"S4", "s4", SmallS4(kVocabulary, kWidth, context), attention, {}, 3, plan.lr}};
 }
 
 struct Measured {
-  std::map<int, std::vector<double>> accuracy;  // by log2 of the length, one for each seed
+  std::map<int64_t, std::vector<double>> accuracy;  // by log2 of the length, one for each seed
   std::vector<TaskRun> runs;
-  std::map<int, size_t> state_bytes;
+  std::map<int64_t, size_t> state_bytes;
 };
 
-absl::StatusOr<std::unique_ptr<DataSource>> Rows(int log) {
+absl::StatusOr<std::unique_ptr<DataSource>> Rows(int64_t log) {
   TaskOptions task;
   task.context = int64_t{1} << log;
   task.d_vocab = kVocabulary;
@@ -94,7 +102,7 @@ absl::StatusOr<std::unique_ptr<DataSource>> Rows(int log) {
 absl::Status MeasureLengths(const InductionPlan& plan, const Contender& contender,
                             const ResidualModel& model, uint64_t seed,
                             const ExperimentOptions& options, Measured& measured) {
-  for (int log = plan.train_log; log <= contender.longest; ++log) {
+  for (int64_t log = plan.train_log; log <= contender.longest; ++log) {
     RESIDUAL_ASSIGN_OR_RETURN(const std::unique_ptr<DataSource> data, Rows(log));
     const int64_t rows = std::clamp<int64_t>(plan.measured_tokens >> log, 16, 256);
     const int64_t batch = std::clamp<int64_t>((int64_t{1} << 14) >> log, 1, 32);
@@ -117,7 +125,8 @@ absl::StatusOr<Measured> Measure(const InductionPlan& plan, const Contender& con
     training.model = contender.model;
     training.train.optimizer.kind = OptimizerKind::kAdam;
     training.train.optimizer.beta2 = 0.99;
-    training.train.schedule.kind = ScheduleKind::kCosine;
+    training.train.optimizer.eps = plan.eps;
+    training.train.schedule.kind = plan.cosine ? ScheduleKind::kCosine : ScheduleKind::kConstant;
     training.train.schedule.lr = contender.lr;
     training.train.schedule.warmup_steps = std::min<int64_t>(100, plan.steps / 10);
     training.train.schedule.total_steps = plan.steps;
@@ -129,11 +138,15 @@ absl::StatusOr<Measured> Measure(const InductionPlan& plan, const Contender& con
     training.seconds_limit = plan.seconds_limit;
     // Beyond what is learned on these rows: how far it reaches goes on growing.
     training.enough = 2;
+    if (!options.out.empty()) {
+      training.folder =
+          JoinPath(options.out, absl::StrCat(contender.folder, "_", training.train.seed));
+    }
     options.say(absl::StrFormat("%s, seed %d: training on rows of %d", contender.name,
                                 training.train.seed, data->context()));
     RESIDUAL_ASSIGN_OR_RETURN(
         TaskRun run, TrainOnTask(training, *data, [&](const TaskRun::Point& point) {
-          options.say(absl::StrFormat("  step %d: loss %.3f, accuracy %.3f", point.step, point.loss,
+          options.say(absl::StrFormat("  step %d: loss %.3g, accuracy %.3f", point.step, point.loss,
                                       point.accuracy));
         }));
     RESIDUAL_RETURN_IF_ERROR(
@@ -143,7 +156,7 @@ absl::StatusOr<Measured> Measure(const InductionPlan& plan, const Contender& con
   return measured;
 }
 
-double Least(const Measured& measured, int from, int to) {
+double Least(const Measured& measured, int64_t from, int64_t to) {
   double least = kInfinity;
   for (const auto& [log, values] : measured.accuracy) {
     if (log < from || log > to) continue;
@@ -153,7 +166,7 @@ double Least(const Measured& measured, int from, int to) {
 }
 
 // Of a trained Mamba at the length of its training: the channel whose hidden attention, at the last
-// token, is most on what followed the special token the first time.
+// token, is most where what followed the special token the first time is taken in.
 absl::StatusOr<ReadingUnit> ReaderOfTheAnswer(const InductionPlan& plan, const ResidualModel& model,
                                               uint64_t seed) {
   RESIDUAL_ASSIGN_OR_RETURN(const std::unique_ptr<DataSource> data, Rows(plan.train_log));
@@ -164,10 +177,12 @@ absl::StatusOr<ReadingUnit> ReaderOfTheAnswer(const InductionPlan& plan, const R
     const int64_t* t = tokens.data<int64_t>() + row * pos;
     answers.push_back(std::find(t, t + pos, kVocabulary - 1) - t + 1);
   }
-  return WhoReadsFrom(model, tokens, answers);
+  return WhoReadsFrom(model, tokens, answers, kAnswerPlaces);
 }
 
-double Mean(const Measured& measured, int log) { return SpreadOf(measured.accuracy.at(log)).mean; }
+double Mean(const Measured& measured, int64_t log) {
+  return SpreadOf(measured.accuracy.at(log)).mean;
+}
 
 void AddPictures(const InductionPlan& plan, const std::vector<Contender>& contenders,
                  const std::vector<Measured>& all, Report& report) {
@@ -198,12 +213,12 @@ void AddPictures(const InductionPlan& plan, const std::vector<Contender>& conten
   Table table;
   table.caption = "Mean over the seeds (the paper's in brackets, where it gives one).";
   table.columns = {{"model", false}, {"parameters"}};
-  for (int log = plan.train_log; log <= plan.longest_log; ++log) {
+  for (int64_t log = plan.train_log; log <= plan.longest_log; ++log) {
     table.columns.push_back({Html("2") + Sup(absl::StrCat(log))});
   }
   for (size_t i = 0; i < contenders.size(); ++i) {
     std::vector<TableCell> row = {{contenders[i].name}, {absl::StrCat(all[i].runs[0].parameters)}};
-    for (int log = plan.train_log; log <= plan.longest_log; ++log) {
+    for (int64_t log = plan.train_log; log <= plan.longest_log; ++log) {
       const auto found = all[i].accuracy.find(log);
       std::string cell = found == all[i].accuracy.end() ? "" : FormatNumber(Mean(all[i], log), 2);
       const auto paper = contenders[i].paper.find(log);
@@ -237,6 +252,30 @@ InductionPlan QuickInduction() {
   return plan;
 }
 
+absl::StatusOr<InductionPlan> ChangedPlan(InductionPlan plan, const json& changes,
+                                          const std::string& source) {
+  constexpr int64_t kMany = int64_t{1} << 40;
+  ConfigReader c(changes, source);
+  // An answer needs four tokens, and a row fits an int64.
+  plan.train_log = c.IntOr("train_log", plan.train_log, 2, 30);
+  plan.longest_log = c.IntOr("longest_log", plan.longest_log, plan.train_log, 30);
+  plan.claimed_log = c.IntOr("claimed_log", plan.claimed_log, plan.train_log, plan.longest_log);
+  plan.attention_log = c.IntOr("attention_log", plan.attention_log, plan.train_log, 30);
+  plan.batch_size = c.IntOr("batch_size", plan.batch_size, 1, 1 << 16);
+  plan.lr = c.NumberOr("lr", plan.lr, 0, 1e3);
+  plan.attention_lr = c.NumberOr("attention_lr", plan.attention_lr, 0, 1e3);
+  plan.eps = c.NumberOr("eps", plan.eps, 0, 1);
+  plan.cosine = c.BoolOr("cosine", plan.cosine);
+  plan.steps = c.IntOr("steps", plan.steps, 1, kMany);
+  plan.eval_every = c.IntOr("eval_every", plan.eval_every, 1, kMany);
+  plan.seconds_limit = c.NumberOr("seconds_limit", plan.seconds_limit, 0, 1e12);
+  plan.seeds = c.IntOr("seeds", plan.seeds, 1, 1000);
+  plan.measured_tokens = c.IntOr("measured_tokens", plan.measured_tokens, 1, kMany);
+  c.FailOnUnreadKeys({});
+  RESIDUAL_RETURN_IF_ERROR(c.status());
+  return plan;
+}
+
 absl::StatusOr<Findings> RunInduction(const InductionPlan& plan, const ExperimentOptions& options) {
   const std::vector<Contender> contenders = Contenders(plan);
   std::vector<Measured> all;
@@ -245,7 +284,8 @@ absl::StatusOr<Findings> RunInduction(const InductionPlan& plan, const Experimen
     all.push_back(std::move(measured));
   }
   const Measured &mamba = all[0], &learned = all[1], &rotary = all[2], &s4 = all[3];
-  const int train = plan.train_log, longest = plan.longest_log, attention = plan.attention_log;
+  const int64_t train = plan.train_log, longest = plan.longest_log;
+  const int64_t attention = plan.attention_log, beyond = std::min(plan.claimed_log, attention);
   const double growth = static_cast<double>(mamba.state_bytes.at(longest)) /
                         static_cast<double>(mamba.state_bytes.at(train));
   const std::string at_train = absl::StrCat("2^", train);
@@ -269,13 +309,15 @@ absl::StatusOr<Findings> RunInduction(const InductionPlan& plan, const Experimen
        {absl::StrCat("so does attention with rotary positions: mean accuracy at ", at_train,
                      " less that at 2^", attention),
         std::nullopt, Mean(rotary, train) - Mean(rotary, attention), 0.4, 1},
-       {absl::StrCat("S4, the same at every token, does not keep up: Mamba's mean accuracy at ",
-                     at_train, " less S4's"),
-        std::nullopt, Mean(mamba, train) - Mean(s4, train), 0.2, 1},
+       {absl::StrCat("S4, the same at every token, recalls no further than it was trained: Mamba's "
+                     "mean accuracy at 2^",
+                     beyond, " less S4's"),
+        std::nullopt, Mean(mamba, beyond) - Mean(s4, beyond), 0.5, 1},
        {absl::StrCat("Mamba's last token reads what followed the special one: share of the hidden "
                      "attention of ",
-                     reader.name, " that is there, of ", int64_t{1} << train, " places"),
-        std::nullopt, reader.share, 0.25, 1}},
+                     reader.name, " that is on the ", kAnswerPlaces, " places, of ",
+                     int64_t{1} << train, ", whose convolution sees both"),
+        std::nullopt, reader.share, 0.5, 1}},
       Report("Induction, far beyond the length of training",
              Html("Rows of random tokens hold one special token twice, the second time at the very "
                   "end: say what followed it the first time. Two layers are trained on short rows. "
@@ -286,7 +328,12 @@ absl::StatusOr<Findings> RunInduction(const InductionPlan& plan, const Experimen
 }
 
 absl::StatusOr<Findings> MambaInduction(const ExperimentOptions& options) {
-  return RunInduction(options.quick ? QuickInduction() : FullInduction(), options);
+  InductionPlan plan = options.quick ? QuickInduction() : FullInduction();
+  if (!options.config.empty()) {
+    RESIDUAL_ASSIGN_OR_RETURN(const json changes, ReadJsonObject(options.config, kConfigLimit));
+    RESIDUAL_ASSIGN_OR_RETURN(plan, ChangedPlan(plan, changes, options.config));
+  }
+  return RunInduction(plan, options);
 }
 
 }  // namespace residual

@@ -5,7 +5,6 @@
 #define RESIDUAL_TOOLS_EXPERIMENTS_SELECTION_SELECTION_H_
 
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -15,28 +14,47 @@
 
 namespace residual {
 
-// delta, the step that a selective state space takes at a token, averaged over rows, channels and
-// the tokens of each kind; one for each kind and layer. Large: the state takes the token in and
-// lets go of what it held; small: it goes on as it was (Gu and Dao 2023, section 3.5.2).
-// tokens [batch, pos]; kind_of gives a token's kind, below `kinds`, or -1 for those left out. A
-// kind without a token has NaN. NotFound if no layer has a memory that fades.
+// delta, the step that a selective state space takes at a position, averaged over the positions of
+// each kind. Large: the state takes in what is there and lets go of what it held; small: it goes on
+// as it was (Gu and Dao 2023, section 3.5.2).
 struct StepsOfLayer {
   int layer = 0;
-  std::vector<double> of_kind;
+  // [kind][channel]; NaN for a kind without a position.
+  std::vector<std::vector<double>> of_channel;
+  double Mean(int kind) const;  // over channels
 };
-absl::StatusOr<std::vector<StepsOfLayer>> MeasureSteps(
-    const ResidualModel& model, const Tensor& tokens, int kinds,
-    const std::function<int(int64_t token)>& kind_of);
+// tokens [batch, pos]; kind_of, of the same shape and i64, has each position's kind, below `kinds`,
+// or -1 for those left out. NotFound if no layer has a memory that fades.
+absl::StatusOr<std::vector<StepsOfLayer>> MeasureSteps(const ResidualModel& model,
+                                                       const Tensor& tokens, const Tensor& kind_of,
+                                                       int kinds);
 
-// The head or channel that reads most, at the last position, from the place `from[row]` of each
-// row: its share of the weights (interp/token_maps), averaged over the rows. NotFound if no mixer
-// has such maps.
+// Where the positions of one kind read from, by the maps from token to token of a mixer
+// (interp/token_maps). `reads` is the kind of the queries; keys are the tokens before them.
+// NotFound if no mixer has such maps.
+struct ReadingOfLayer {
+  int layer = 0;
+  // The weight on a key of each kind, averaged over keys, queries, rows, heads or channels. A kind
+  // without a key before a query has NaN.
+  std::vector<double> of_kind;
+  // [kind][head or channel]: the share of all it reads that is on keys of the kind, averaged over
+  // queries and rows; what is left is on the query itself and on keys of no kind.
+  std::vector<std::vector<double>> share;
+};
+absl::StatusOr<std::vector<ReadingOfLayer>> MeasureReading(const ResidualModel& model,
+                                                           const Tensor& tokens,
+                                                           const Tensor& kind_of, int kinds,
+                                                           int reads);
+
+// The head or channel that reads most, at the last position, from the `places` places from
+// `from[row]` on in each row: its share of the weights (interp/token_maps), averaged over the rows.
+// Places past the row's end do not count. NotFound if no mixer has such maps.
 struct ReadingUnit {
   std::string name;  // "L1C17"
   double share = 0;
 };
 absl::StatusOr<ReadingUnit> WhoReadsFrom(const ResidualModel& model, const Tensor& tokens,
-                                         const std::vector<int64_t>& from);
+                                         const std::vector<int64_t>& from, int64_t places);
 
 }  // namespace residual
 

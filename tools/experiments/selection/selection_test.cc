@@ -1,6 +1,8 @@
 #include "tools/experiments/selection/selection.h"
 
 #include <cmath>
+#include <functional>
+#include <numeric>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -20,17 +22,26 @@ std::unique_ptr<ResidualModel> Model(const nlohmann::json& config) {
   return *std::move(model);
 }
 
+// Of each position the kind of its token.
+Tensor KindsOf(const Tensor& tokens, const std::function<int(int64_t)>& kind) {
+  Tensor kinds = Tensor::Uninitialized(tokens.shape(), kI64);
+  for (int64_t i = 0; i < tokens.elements(); ++i) {
+    kinds.mutable_data<int64_t>()[i] = kind(tokens.data<int64_t>()[i]);
+  }
+  return kinds;
+}
+
 Tensor Tokens() { return Tensor::Of<int64_t>({2, 5}, {0, 1, 5, 0, 2, 4, 0, 0, 3, 5}); }
 
 TEST(SelectionTest, StepsAreTheMeansOfDeltaByKind) {
   const auto model = Model(SmallMamba(kVocabulary, 8));
   const Tensor tokens = Tokens();
   const auto kind = [](int64_t token) { return token == 0 ? 0 : token == 5 ? -1 : 1; };
-  const auto steps = MeasureSteps(*model, tokens, 3, kind);
+  const auto steps = MeasureSteps(*model, tokens, KindsOf(tokens, kind), 3);
   ASSERT_TRUE(steps.ok()) << steps.status();
   ASSERT_EQ(steps->size(), 2);
   for (int layer = 0; layer < 2; ++layer) {
-    double sum[2] = {0, 0}, count[2] = {0, 0};
+    double sum[2] = {0, 0}, count[2] = {0, 0}, of_channel_3 = 0;
     Hooks hooks;
     hooks.Read(absl::StrCat("blocks.", layer, ".*.hook_delta"),
                [&](absl::string_view, const Tensor& delta) {
@@ -40,19 +51,22 @@ TEST(SelectionTest, StepsAreTheMeansOfDeltaByKind) {
                    for (int64_t c = 0; c < delta.dim(2); ++c, ++count[k]) {
                      sum[k] += delta.data<float>()[i * delta.dim(2) + c];
                    }
+                   if (k == 1) of_channel_3 += delta.data<float>()[i * delta.dim(2) + 3];
                  }
                });
     ASSERT_TRUE(model->Run({tokens}, &hooks).ok());
     EXPECT_EQ((*steps)[layer].layer, layer);
-    EXPECT_NEAR((*steps)[layer].of_kind[0], sum[0] / count[0], 1e-9);
-    EXPECT_NEAR((*steps)[layer].of_kind[1], sum[1] / count[1], 1e-9);
-    EXPECT_TRUE(std::isnan((*steps)[layer].of_kind[2])) << "no token is of that kind";
+    EXPECT_NEAR((*steps)[layer].Mean(0), sum[0] / count[0], 1e-9);
+    EXPECT_NEAR((*steps)[layer].Mean(1), sum[1] / count[1], 1e-9);
+    ASSERT_EQ((*steps)[layer].of_channel[1].size(), 16);
+    EXPECT_NEAR((*steps)[layer].of_channel[1][3], of_channel_3 * 16 / count[1], 1e-9);
+    EXPECT_TRUE(std::isnan((*steps)[layer].Mean(2))) << "no token is of that kind";
   }
 }
 
 TEST(SelectionTest, AttentionHasNoStep) {
   const auto model = Model(SmallAttention(kVocabulary, 8, Positions::kRotary, 8));
-  const auto steps = MeasureSteps(*model, Tokens(), 1, [](int64_t) { return 0; });
+  const auto steps = MeasureSteps(*model, Tokens(), Tensor::Zeros({2, 5}, kI64), 1);
   EXPECT_EQ(steps.status().code(), absl::StatusCode::kNotFound);
 }
 
@@ -74,15 +88,55 @@ TEST(SelectionTest, ReadsWhereThePatternSays) {
       if (share > best) best = share, name = absl::StrCat("L", layer, "H", head);
     }
   }
-  const auto unit = WhoReadsFrom(*model, Tokens(), {1, 3});
+  const auto unit = WhoReadsFrom(*model, Tokens(), {1, 3}, 1);
   ASSERT_TRUE(unit.ok()) << unit.status();
   EXPECT_EQ(unit->name, name);
   EXPECT_NEAR(unit->share, best, 1e-6);
+  // The whole row, and what is past it, hold all that is read.
+  const auto all = WhoReadsFrom(*model, Tokens(), {0, 0}, 9);
+  ASSERT_TRUE(all.ok()) << all.status();
+  EXPECT_NEAR(all->share, 1, 1e-5);
+}
+
+TEST(SelectionTest, ReadingIsTheMeanOfPatternsByKind) {
+  const auto model = Model(SmallAttention(kVocabulary, 8, Positions::kRotary, 8));
+  const Tensor tokens = Tokens();
+  const auto kind = [](int64_t token) { return token == 0 ? 0 : token == 5 ? 2 : 1; };
+  std::vector<Tensor> patterns;
+  Hooks hooks;
+  hooks.Read("blocks.*.attn.hook_pattern",
+             [&](absl::string_view, const Tensor& x) { patterns.push_back(x); });
+  ASSERT_TRUE(model->Run({tokens}, &hooks).ok());
+  const auto reading = MeasureReading(*model, tokens, KindsOf(tokens, kind), 4, 2);
+  ASSERT_TRUE(reading.ok()) << reading.status();
+  ASSERT_EQ(reading->size(), 2);
+  for (int layer = 0; layer < 2; ++layer) {
+    // Token 5 stands at 2 of row 0, with kinds 0 1 before it, and at 4 of row 1: 1 0 0 1.
+    double zero = 0, other = 0;
+    for (int head = 0; head < 4; ++head) {
+      const float* of_row0 = patterns[layer].data<float>() + (head * 5 + 2) * 5;
+      const float* of_row1 = patterns[layer].data<float>() + ((4 + head) * 5 + 4) * 5;
+      zero += of_row0[0] + of_row1[1] + of_row1[2];
+      other += of_row0[1] + of_row1[0] + of_row1[3];
+    }
+    const std::vector<double>& of_kind = (*reading)[layer].of_kind;
+    EXPECT_EQ((*reading)[layer].layer, layer);
+    EXPECT_NEAR(of_kind[0], zero / 12, 1e-6);
+    EXPECT_NEAR(of_kind[1], other / 12, 1e-6);
+    EXPECT_TRUE(std::isnan(of_kind[2])) << "it is not before itself";
+    EXPECT_TRUE(std::isnan(of_kind[3])) << "no token is of that kind";
+    // Two queries, three keys of kind 0 and of kind 1 in all.
+    const auto& share = (*reading)[layer].share;
+    ASSERT_EQ(share[0].size(), 4);
+    EXPECT_NEAR(std::accumulate(share[0].begin(), share[0].end(), 0.0), zero / 2, 1e-5);
+    EXPECT_NEAR(std::accumulate(share[1].begin(), share[1].end(), 0.0), other / 2, 1e-5);
+    for (int head = 0; head < 4; ++head) EXPECT_LE(share[0][head] + share[1][head], 1 + 1e-6);
+  }
 }
 
 TEST(SelectionTest, ChannelsOfMambaRead) {
   const auto model = Model(SmallMamba(kVocabulary, 8));
-  const auto unit = WhoReadsFrom(*model, Tokens(), {1, 3});
+  const auto unit = WhoReadsFrom(*model, Tokens(), {1, 3}, 1);
   ASSERT_TRUE(unit.ok()) << unit.status();
   EXPECT_GT(unit->share, 0);
   EXPECT_LE(unit->share, 1);

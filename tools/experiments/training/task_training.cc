@@ -45,6 +45,9 @@ absl::StatusOr<TaskRun> TrainOnTask(const TaskTraining& training, const DataSour
     if (late) break;
   }
   run.seconds = Seconds() - start;
+  if (!training.folder.empty()) {
+    RESIDUAL_RETURN_IF_ERROR(SaveModel(*run.model, training.model, training.folder));
+  }
   return run;
 }
 

@@ -26,6 +26,7 @@ struct TaskTraining {
   int64_t eval_rows = 200;   // of each
   double enough = 0.999;     // training ends when two measurements in a row reach this accuracy
   double seconds_limit = 0;  // or after so many seconds; 0: none
+  std::string folder;        // where the trained model is written; "": nowhere
 };
 
 struct TaskRun {
@@ -41,7 +42,8 @@ struct TaskRun {
   double accuracy() const { return points.empty() ? 0 : points.back().accuracy; }
 };
 
-// The model starts from train.seed. `on_point` is called after every measurement.
+// The model starts from train.seed. `on_point` is called after every measurement. Errors: of a
+// config that describes no model, of a step, of a folder that cannot be written.
 absl::StatusOr<TaskRun> TrainOnTask(const TaskTraining& training, const DataSource& data,
                                     const std::function<void(const TaskRun::Point&)>& on_point);
 

@@ -1,9 +1,12 @@
 #include "tools/experiments/training/task_training.h"
 
+#include <fstream>
+
 #include "gtest/gtest.h"
 #include "models/data/tasks/tasks.h"
 #include "models/transformer/transformer.h"
 #include "models/zoo/zoo.h"
+#include "tensor/io/file.h"
 
 namespace residual {
 namespace {
@@ -34,6 +37,25 @@ std::unique_ptr<DataSource> OneToCopy() {
   options.d_vocab = 4;
   options.n_items = 1;
   return MakeTask("selective_copying", options).value();
+}
+
+TEST(TaskTrainingTest, WritesWhatItTrained) {
+  TaskTraining training = SmallTraining();
+  training.steps = 2;
+  training.folder = JoinPath(::testing::TempDir(), "trained");
+  const auto run = TrainOnTask(training, *OneToCopy(), nullptr);
+  ASSERT_TRUE(run.ok()) << run.status();
+  const auto loaded = LoadModel(training.folder);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  const Tensor tokens = Tensor::Of<int64_t>({1, 3}, {0, 2, 1});
+  const Tensor ours = run->model->Forward({tokens}), theirs = loaded->model->Forward({tokens});
+  for (int64_t i = 0; i < ours.elements(); ++i) {
+    EXPECT_EQ(ours.data<float>()[i], theirs.data<float>()[i]) << i;
+  }
+
+  std::ofstream(training.folder + "_file") << "not a folder";
+  training.folder += "_file";
+  EXPECT_FALSE(TrainOnTask(training, *OneToCopy(), nullptr).ok());
 }
 
 TEST(TaskTrainingTest, EndsWhenTheTaskIsLearnedAndNotBefore) {
