@@ -1,4 +1,4 @@
-"""llama.cpp, through llama-cpp-python, on GPT-2's weights: `pip install llama-cpp-python gguf`."""
+"""llama.cpp, through llama-cpp-python, on weights of GPT-2 and Mamba: `pip install llama-cpp-python gguf`."""
 
 import ctypes
 import time
@@ -43,6 +43,45 @@ def write_gguf(model, path):
             for theirs, name in _BLOCK.items():
                 tensor = state[f"h.{layer}.{theirs}.{kind}"]
                 add(f"blk.{layer}.{name}.{kind}", tensor.t() if tensor.dim() == 2 else tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_mamba_gguf(model, path):
+    """A transformers MambaForCausalLM in f32, without a tokenizer: it is given ids."""
+    config, state = model.config, model.backbone.state_dict()
+    writer = gguf.GGUFWriter(path, "mamba")
+    writer.add_context_length(1 << 20)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(0)
+    writer.add_head_count(0)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_ssm_conv_kernel(config.conv_kernel)
+    writer.add_ssm_inner_size(config.intermediate_size)
+    writer.add_ssm_state_size(config.state_size)
+    writer.add_ssm_time_step_rank(config.time_step_rank)
+    writer.add_layer_norm_rms_eps(config.layer_norm_epsilon)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_tokenizer_model("no_vocab")
+
+    def add(name, tensor):
+        writer.add_tensor(name, tensor.detach().float().contiguous().numpy())
+
+    add("token_embd.weight", state["embeddings.weight"])
+    add("output_norm.weight", state["norm_f.weight"])
+    for layer in range(config.num_hidden_layers):
+        mine, theirs = f"layers.{layer}.mixer.", f"blk.{layer}."
+        add(theirs + "attn_norm.weight", state[f"layers.{layer}.norm.weight"])
+        for name, other in {"in_proj": "in", "x_proj": "x", "dt_proj": "dt", "out_proj": "out"}.items():
+            add(f"{theirs}ssm_{other}.weight", state[f"{mine}{name}.weight"])
+        add(theirs + "ssm_dt.bias", state[mine + "dt_proj.bias"])
+        add(theirs + "ssm_conv1d.weight", state[mine + "conv1d.weight"].squeeze(1))
+        add(theirs + "ssm_conv1d.bias", state[mine + "conv1d.bias"])
+        add(theirs + "ssm_a", -torch.exp(state[mine + "A_log"].float()))
+        add(theirs + "ssm_d", state[mine + "D"])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

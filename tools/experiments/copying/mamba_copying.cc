@@ -9,7 +9,6 @@
 #include "absl/strings/str_format.h"
 #include "absl/types/span.h"
 #include "interp/report/plots.h"
-#include "models/checkpoint/config_reader.h"
 #include "models/data/tasks/tasks.h"
 #include "models/evaluate/task_accuracy.h"
 #include "tensor/base/status_macros.h"
@@ -23,8 +22,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kVocabulary = 16;  // noise, 14 to copy, the marker
-constexpr size_t kConfigLimit = size_t{1} << 20;
+constexpr int64_t kVocabulary = 16;    // noise, 14 to copy, the marker
 constexpr int64_t kLookedAtRows = 16;  // for steps and hidden attention
 
 struct Contender {
@@ -223,43 +221,6 @@ void AddPictures(absl::Span<const Contender> contenders, const Selected& selecte
 
 }  // namespace
 
-CopyingPlan CpuCopying() { return {}; }
-
-CopyingPlan QuickCopying() {
-  CopyingPlan plan;
-  plan.context = 256;
-  plan.n_items = 12;
-  plan.steps = 6000;
-  plan.eval_every = 250;
-  plan.seconds_limit = 900;
-  plan.seeds = 1;
-  return plan;
-}
-
-absl::StatusOr<CopyingPlan> ChangedPlan(CopyingPlan plan, const json& changes,
-                                        const std::string& source) {
-  constexpr int64_t kMany = int64_t{1} << 40;
-  ConfigReader c(changes, source);
-  plan.context = c.IntOr("context", plan.context, 3, kMany);
-  plan.n_items = c.IntOr("n_items", plan.n_items, 1, kMany);
-  plan.d_model = c.IntOr("d_model", plan.d_model, 4, 1 << 14);
-  plan.batch_size = c.IntOr("batch_size", plan.batch_size, 1, 1 << 16);
-  plan.lr = c.NumberOr("lr", plan.lr, 0, 1e3);
-  plan.warmup_steps = c.IntOr("warmup_steps", plan.warmup_steps, 0, kMany);
-  plan.cosine = c.BoolOr("cosine", plan.cosine);
-  plan.steps = c.IntOr("steps", plan.steps, 1, kMany);
-  plan.eval_every = c.IntOr("eval_every", plan.eval_every, 1, kMany);
-  plan.seconds_limit = c.NumberOr("seconds_limit", plan.seconds_limit, 0, 1e12);
-  plan.seeds = c.IntOr("seeds", plan.seeds, 1, 1000);
-  plan.measured_rows = c.IntOr("measured_rows", plan.measured_rows, 1, 1 << 20);
-  plan.mamba_least = c.NumberOr("mamba_least", plan.mamba_least, 0, 1);
-  plan.s4_most = c.NumberOr("s4_most", plan.s4_most, 0, 1);
-  plan.gap_least = c.NumberOr("gap_least", plan.gap_least, 0, 1);
-  c.FailOnUnreadKeys({});
-  RESIDUAL_RETURN_IF_ERROR(c.status());
-  return plan;
-}
-
 absl::StatusOr<Findings> RunCopying(const CopyingPlan& plan, const ExperimentOptions& options) {
   TaskOptions task;
   task.context = plan.context;
@@ -310,11 +271,7 @@ absl::StatusOr<Findings> RunCopying(const CopyingPlan& plan, const ExperimentOpt
 }
 
 absl::StatusOr<Findings> MambaCopying(const ExperimentOptions& options) {
-  CopyingPlan plan = options.quick ? QuickCopying() : CpuCopying();
-  if (!options.config.empty()) {
-    RESIDUAL_ASSIGN_OR_RETURN(const json changes, ReadJsonObject(options.config, kConfigLimit));
-    RESIDUAL_ASSIGN_OR_RETURN(plan, ChangedPlan(plan, changes, options.config));
-  }
+  RESIDUAL_ASSIGN_OR_RETURN(const CopyingPlan plan, ReadCopyingPlan(options.quick, options.config));
   return RunCopying(plan, options);
 }
 

@@ -5,7 +5,6 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "models/checkpoint/config_reader.h"
 
 namespace residual {
 namespace {
@@ -65,27 +64,6 @@ TEST(MambaCopyingTest, RowsThatCannotHoldTheirItemsAreRefused) {
   const absl::Status status = RunCopying(plan, options).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("13"));
-}
-
-TEST(MambaCopyingTest, PlansChangeByNameAndSayWhatIsWrong) {
-  const auto changes = ReadJsonObject("tools/experiments/copying/full.json", 1 << 16);
-  ASSERT_TRUE(changes.ok()) << changes.status();
-  const auto full = ChangedPlan(CpuCopying(), *changes, "full.json");
-  ASSERT_TRUE(full.ok()) << full.status();
-  EXPECT_EQ(full->context, 4096);
-  EXPECT_EQ(full->steps, 400000);
-  EXPECT_FALSE(full->cosine);
-  const auto message = [](const nlohmann::json& json) {
-    return std::string(ChangedPlan(CpuCopying(), json, "x.json").status().message());
-  };
-  EXPECT_THAT(message({{"n_itens", 3}}), HasSubstr("n_itens"));
-  EXPECT_THAT(message({{"steps", 0}}), HasSubstr("'steps' is 0"));
-}
-
-TEST(MambaCopyingTest, ThePlanHasThreeSeedsAndHalfAnHourForEach) {
-  EXPECT_GE(CpuCopying().seeds, 3);
-  EXPECT_LE(CpuCopying().seconds_limit, 1800);
-  EXPECT_GT(CpuCopying().seconds_limit, 0);
 }
 
 }  // namespace

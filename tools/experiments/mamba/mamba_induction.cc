@@ -9,7 +9,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "interp/report/plots.h"
-#include "models/checkpoint/config_reader.h"
 #include "models/data/tasks/tasks.h"
 #include "models/evaluate/task_accuracy.h"
 #include "models/zoo/zoo.h"
@@ -25,7 +24,6 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kVocabulary = 16, kWidth = 64;
-constexpr size_t kConfigLimit = size_t{1} << 20;
 // A convolution over four tokens sees the special one and what followed it from there on.
 constexpr int64_t kAnswerPlaces = 3;
 constexpr int64_t kLookedAtRows = 16;  // for what is read where
@@ -234,48 +232,6 @@ void AddPictures(const InductionPlan& plan, const std::vector<Contender>& conten
 
 }  // namespace
 
-InductionPlan FullInduction() { return {}; }
-
-InductionPlan QuickInduction() {
-  InductionPlan plan;
-  plan.train_log = 6;
-  plan.claimed_log = 9;
-  plan.longest_log = 14;
-  plan.attention_log = 11;
-  plan.batch_size = 64;
-  plan.lr = 2e-3;
-  plan.steps = 4000;
-  plan.eval_every = 200;
-  plan.seconds_limit = 600;
-  plan.seeds = 1;
-  plan.measured_tokens = int64_t{1} << 18;
-  return plan;
-}
-
-absl::StatusOr<InductionPlan> ChangedPlan(InductionPlan plan, const json& changes,
-                                          const std::string& source) {
-  constexpr int64_t kMany = int64_t{1} << 40;
-  ConfigReader c(changes, source);
-  // An answer needs four tokens, and a row fits an int64.
-  plan.train_log = c.IntOr("train_log", plan.train_log, 2, 30);
-  plan.longest_log = c.IntOr("longest_log", plan.longest_log, plan.train_log, 30);
-  plan.claimed_log = c.IntOr("claimed_log", plan.claimed_log, plan.train_log, plan.longest_log);
-  plan.attention_log = c.IntOr("attention_log", plan.attention_log, plan.train_log, 30);
-  plan.batch_size = c.IntOr("batch_size", plan.batch_size, 1, 1 << 16);
-  plan.lr = c.NumberOr("lr", plan.lr, 0, 1e3);
-  plan.attention_lr = c.NumberOr("attention_lr", plan.attention_lr, 0, 1e3);
-  plan.eps = c.NumberOr("eps", plan.eps, 0, 1);
-  plan.cosine = c.BoolOr("cosine", plan.cosine);
-  plan.steps = c.IntOr("steps", plan.steps, 1, kMany);
-  plan.eval_every = c.IntOr("eval_every", plan.eval_every, 1, kMany);
-  plan.seconds_limit = c.NumberOr("seconds_limit", plan.seconds_limit, 0, 1e12);
-  plan.seeds = c.IntOr("seeds", plan.seeds, 1, 1000);
-  plan.measured_tokens = c.IntOr("measured_tokens", plan.measured_tokens, 1, kMany);
-  c.FailOnUnreadKeys({});
-  RESIDUAL_RETURN_IF_ERROR(c.status());
-  return plan;
-}
-
 absl::StatusOr<Findings> RunInduction(const InductionPlan& plan, const ExperimentOptions& options) {
   const std::vector<Contender> contenders = Contenders(plan);
   std::vector<Measured> all;
@@ -328,11 +284,8 @@ absl::StatusOr<Findings> RunInduction(const InductionPlan& plan, const Experimen
 }
 
 absl::StatusOr<Findings> MambaInduction(const ExperimentOptions& options) {
-  InductionPlan plan = options.quick ? QuickInduction() : FullInduction();
-  if (!options.config.empty()) {
-    RESIDUAL_ASSIGN_OR_RETURN(const json changes, ReadJsonObject(options.config, kConfigLimit));
-    RESIDUAL_ASSIGN_OR_RETURN(plan, ChangedPlan(plan, changes, options.config));
-  }
+  RESIDUAL_ASSIGN_OR_RETURN(const InductionPlan plan,
+                            ReadInductionPlan(options.quick, options.config));
   return RunInduction(plan, options);
 }
 

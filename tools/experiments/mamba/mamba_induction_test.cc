@@ -64,31 +64,5 @@ TEST(MambaInductionTest, IsAFunctionOfTheSeed) {
   }
 }
 
-TEST(MambaInductionTest, PlansChangeByNameAndSayWhatIsWrong) {
-  const auto changed = ChangedPlan(FullInduction(), {{"train_log", 7}, {"lr", 0.5}}, "x.json");
-  ASSERT_TRUE(changed.ok()) << changed.status();
-  EXPECT_EQ(changed->train_log, 7);
-  EXPECT_EQ(changed->lr, 0.5);
-  EXPECT_EQ(changed->longest_log, FullInduction().longest_log);
-  const auto message = [](const nlohmann::json& json) {
-    return std::string(ChangedPlan(FullInduction(), json, "x.json").status().message());
-  };
-  EXPECT_THAT(message({{"trainlog", 7}}), HasSubstr("trainlog"));
-  EXPECT_THAT(message({{"train_log", 9}, {"longest_log", 8}}), HasSubstr("'longest_log' is 8"));
-  EXPECT_THAT(message({{"claimed_log", 21}}), HasSubstr("'claimed_log' is 21"));
-}
-
-TEST(MambaInductionTest, ThePlansReachFarBeyondTheirTraining) {
-  for (const InductionPlan& plan : {FullInduction(), QuickInduction()}) {
-    EXPECT_GE(plan.longest_log - plan.train_log, 8);
-    EXPECT_GE(plan.claimed_log - plan.train_log, 3);
-    EXPECT_GE(plan.attention_log - plan.train_log, 5);
-  }
-  EXPECT_EQ(FullInduction().train_log, 8);
-  EXPECT_GE(FullInduction().claimed_log, 16);
-  EXPECT_EQ(FullInduction().longest_log, 20);
-  EXPECT_GE(FullInduction().seeds, 3);
-}
-
 }  // namespace
 }  // namespace residual

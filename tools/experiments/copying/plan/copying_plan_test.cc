@@ -1,0 +1,38 @@
+#include "tools/experiments/copying/plan/copying_plan.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace residual {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(CopyingPlanTest, PlansChangeByNameAndSayWhatIsWrong) {
+  const auto full = ReadCopyingPlan(false, "tools/experiments/copying/full.json");
+  ASSERT_TRUE(full.ok()) << full.status();
+  EXPECT_EQ(full->context, 4096);
+  EXPECT_EQ(full->steps, 400000);
+  EXPECT_FALSE(full->cosine);
+  const auto message = [](const nlohmann::json& json) {
+    return std::string(ChangedPlan(CpuCopying(), json, "x.json").status().message());
+  };
+  EXPECT_THAT(message({{"n_itens", 3}}), HasSubstr("n_itens"));
+  EXPECT_THAT(message({{"steps", 0}}), HasSubstr("'steps' is 0"));
+}
+
+TEST(CopyingPlanTest, ThePlanHasThreeSeedsAndHalfAnHourForEach) {
+  EXPECT_GE(CpuCopying().seeds, 3);
+  EXPECT_LE(CpuCopying().seconds_limit, 1800);
+  EXPECT_GT(CpuCopying().seconds_limit, 0);
+}
+
+TEST(CopyingPlanTest, QuickIsLess) {
+  const auto quick = ReadCopyingPlan(true, ""), cpu = ReadCopyingPlan(false, "");
+  ASSERT_TRUE(quick.ok() && cpu.ok());
+  EXPECT_LT(quick->steps * quick->seeds, cpu->steps * cpu->seeds);
+  EXPECT_FALSE(ReadCopyingPlan(true, "no/such/file.json").ok());
+}
+
+}  // namespace
+}  // namespace residual

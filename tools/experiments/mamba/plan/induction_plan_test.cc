@@ -1,0 +1,44 @@
+#include "tools/experiments/mamba/plan/induction_plan.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace residual {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(InductionPlanTest, PlansChangeByNameAndSayWhatIsWrong) {
+  const auto changed = ChangedPlan(FullInduction(), {{"train_log", 7}, {"lr", 0.5}}, "x.json");
+  ASSERT_TRUE(changed.ok()) << changed.status();
+  EXPECT_EQ(changed->train_log, 7);
+  EXPECT_EQ(changed->lr, 0.5);
+  EXPECT_EQ(changed->longest_log, FullInduction().longest_log);
+  const auto message = [](const nlohmann::json& json) {
+    return std::string(ChangedPlan(FullInduction(), json, "x.json").status().message());
+  };
+  EXPECT_THAT(message({{"trainlog", 7}}), HasSubstr("trainlog"));
+  EXPECT_THAT(message({{"train_log", 9}, {"longest_log", 8}}), HasSubstr("'longest_log' is 8"));
+  EXPECT_THAT(message({{"claimed_log", 21}}), HasSubstr("'claimed_log' is 21"));
+}
+
+TEST(InductionPlanTest, ThePlansReachFarBeyondTheirTraining) {
+  for (const InductionPlan& plan : {FullInduction(), QuickInduction()}) {
+    EXPECT_GE(plan.longest_log - plan.train_log, 8);
+    EXPECT_GE(plan.claimed_log - plan.train_log, 3);
+    EXPECT_GE(plan.attention_log - plan.train_log, 5);
+  }
+  EXPECT_EQ(FullInduction().train_log, 8);
+  EXPECT_GE(FullInduction().claimed_log, 16);
+  EXPECT_EQ(FullInduction().longest_log, 20);
+  EXPECT_GE(FullInduction().seeds, 3);
+}
+
+TEST(InductionPlanTest, AFileChangesThePlan) {
+  EXPECT_EQ(ReadInductionPlan(true, "")->train_log, QuickInduction().train_log);
+  EXPECT_EQ(ReadInductionPlan(false, "")->train_log, FullInduction().train_log);
+  EXPECT_FALSE(ReadInductionPlan(true, "no/such/file.json").ok());
+}
+
+}  // namespace
+}  // namespace residual
