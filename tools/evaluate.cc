@@ -23,13 +23,15 @@ namespace residual {
 namespace {
 
 absl::Status Evaluate(const CommandLine& cli, const ModelFlags& model_flags,
-                      const std::string& text_path, TextLossOptions options) {
+                      const std::string& text_path, bool add_special, TextLossOptions options) {
   RESIDUAL_ASSIGN_OR_RETURN(const std::string text, ReadFile(text_path));
   if (text.empty()) return absl::InvalidArgumentError(text_path + ": is empty, expected a text");
   RESIDUAL_ASSIGN_OR_RETURN(const LoadedModel loaded, model_flags.Load());
   RESIDUAL_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
                             LoadTokenizer(loaded.folder));
-  const std::vector<int32_t> tokens = tokenizer->Encode(text);
+  const std::vector<int32_t> tokens =
+      add_special ? tokenizer->EncodeForModel(text) : tokenizer->Encode(text);
+  const bool scores_all = add_special && !tokenizer->special_tokens().before.empty();
   TextLoss loss;
   options.precision = model_flags.precision();
   {
@@ -38,7 +40,7 @@ absl::Status Evaluate(const CommandLine& cli, const ModelFlags& model_flags,
     options.on_progress = [&](int64_t scored, int64_t) { progress.Update(scored); };
     RESIDUAL_ASSIGN_OR_RETURN(loss, EvaluateText(*loaded.model, tokens, options));
   }
-  const size_t bytes = text.size() - tokenizer->TokenText(tokens[0]).size();
+  const size_t bytes = text.size() - (scores_all ? 0 : tokenizer->TokenText(tokens[0]).size());
   const double perplexity = std::exp(loss.loss());
   const double bits_per_byte = loss.total / std::log(2.0) / static_cast<double>(bytes);
   if (cli.json()) {
@@ -66,17 +68,22 @@ int main(int argc, char** argv) {
       "Measures how well a model predicts a text. Windows of --context tokens are laid over it, "
       "each --stride tokens after the one before; every token is scored once, by the first window "
       "that has it, so it is predicted from at least context - stride tokens (those of the first "
-      "window from what is there). The text's first token has nothing before it and is not scored, "
-      "nor do its bytes count. loss: nats per scored token; perplexity: exp(loss); bits_per_byte: "
+      "window from what is there). The first token has nothing before it and is not scored, nor do "
+      "its bytes count, unless it is one that the model begins texts with. loss: nats per scored "
+      "token; perplexity: exp(loss); bits_per_byte: "
       "the loss of the whole text in bits, over its bytes.",
       "--model=DIR --text=FILE");
   residual::ModelFlags model(cli, residual::ModelFlags::kRun);
   std::string text;
   residual::TextLossOptions options;
+  bool add_special = true;
   cli.Path("text", &text, "the text").Required();
+  cli.Bool("add_special_tokens", &add_special,
+           "put around the text what tokenizer.json says: <s> of Llama; what Hugging Face does");
   cli.Int("context", &options.context, 0, int64_t{1} << 30,
           "tokens in a window; 0: the model's context (1024 where that has no bound)");
   cli.Int("stride", &options.stride, 0, int64_t{1} << 30,
           "tokens from one window to the next, fewer than --context; 0: half of it");
-  return cli.Run(argc, argv, [&] { return residual::Evaluate(cli, model, text, options); });
+  return cli.Run(argc, argv,
+                 [&] { return residual::Evaluate(cli, model, text, add_special, options); });
 }

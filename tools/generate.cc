@@ -100,10 +100,17 @@ absl::StatusOr<std::vector<std::string>> ReadStopStrings(const std::string& flag
 // The text of one continuation as it grows: whole characters, up to a stop string.
 class Output {
  public:
-  // tokenizer: null where there is none; then the text is ids.
-  Output(const Tokenizer* tokenizer, const std::vector<std::string>& stop_strings, bool stream)
+  // tokenizer: null where there is none; then the text is ids. It goes on where the prompt's ends:
+  // the first word has its space.
+  Output(const Tokenizer* tokenizer, const Ids& prompt,
+         const std::vector<std::string>& stop_strings, bool stream)
       : tokenizer_(tokenizer), stop_(stop_strings), stream_(stream) {
-    if (tokenizer != nullptr) decoder_.emplace(tokenizer);
+    if (tokenizer == nullptr) return;
+    decoder_.emplace(tokenizer);
+    for (const int64_t token : prompt) {
+      const int32_t id = static_cast<int32_t>(token);
+      if (!tokenizer->IsSpecial(id)) decoder_->Add(id);
+    }
   }
 
   // Returns whether to go on.
@@ -167,7 +174,7 @@ absl::Status Draw(const ResidualModel& model, const Tokenizer* tokenizer, Genera
                   double load_seconds) {
   const std::vector<Ids> prompts = state.texts;
   std::vector<Output> outputs;
-  for (size_t i = 0; i < prompts.size(); ++i) outputs.emplace_back(tokenizer, stop_strings, !json);
+  for (const Ids& prompt : prompts) outputs.emplace_back(tokenizer, prompt, stop_strings, !json);
   options.on_token = [&](int64_t prompt, const Sampled& sampled) {
     return outputs[prompt].Add(sampled.token);
   };
@@ -199,7 +206,7 @@ absl::Status SearchBeams(const ResidualModel& model, const Tokenizer* tokenizer,
     RESIDUAL_ASSIGN_OR_RETURN(const BeamSearchResult found, BeamSearch(model, prompt, options));
     Json beams = Json::array();
     for (const Beam& beam : found.beams) {
-      Output output(tokenizer, {}, !json && beams.empty());
+      Output output(tokenizer, prompt, {}, !json && beams.empty());
       for (const int64_t token : beam.tokens) output.Add(token);
       output.Finish();
       beams.push_back({{"tokens", beam.tokens},
@@ -242,7 +249,8 @@ absl::Status Run(const CommandLine& cli, const ModelFlags& model_flags,
   }
   std::vector<Ids> prompts;
   if (prompt_flags.given()) {
-    RESIDUAL_ASSIGN_OR_RETURN(prompts, prompt_flags.Read(words, loaded.folder));
+    RESIDUAL_ASSIGN_OR_RETURN(
+        prompts, prompt_flags.Read(words, loaded.folder, /*begins=*/flags.load_state.empty()));
   }
   const ResidualModel& model = *loaded.model;
   RESIDUAL_ASSIGN_OR_RETURN(GenerationState state, StartState(flags.load_state, model, prompts));

@@ -24,9 +24,11 @@ absl::Status BadLine(int64_t number, absl::string_view expected) {
       absl::StrCat("line ", number, " of the input: expected ", expected));
 }
 
-absl::StatusOr<Json> EncodeLine(const Tokenizer& tokenizer, const Json& line, int64_t number) {
+absl::StatusOr<Json> EncodeLine(const Tokenizer& tokenizer, const Json& line, int64_t number,
+                                bool add_special) {
   if (!line.is_string()) return BadLine(number, "a JSON string, such as \"the cat\"");
-  return Json(tokenizer.Encode(line.get_ref<const std::string&>()));
+  const std::string& text = line.get_ref<const std::string&>();
+  return Json(add_special ? tokenizer.EncodeForModel(text) : tokenizer.Encode(text));
 }
 
 absl::StatusOr<Json> DecodeLine(const Tokenizer& tokenizer, const Json& line, int64_t number,
@@ -43,14 +45,14 @@ absl::StatusOr<Json> DecodeLine(const Tokenizer& tokenizer, const Json& line, in
   return Json(ReplaceInvalid(tokenizer.Decode(ids)));
 }
 
-absl::Status Tokenize(const std::string& path, bool decode, bool skip_special) {
+absl::Status Tokenize(const std::string& path, bool decode, bool skip_special, bool add_special) {
   RESIDUAL_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, LoadTokenizer(path));
   std::string text;
   for (int64_t number = 1; std::getline(std::cin, text); ++number) {
     const Json line = Json::parse(text, nullptr, /*allow_exceptions=*/false);
     RESIDUAL_ASSIGN_OR_RETURN(const Json result,
                               decode ? DecodeLine(*tokenizer, line, number, skip_special)
-                                     : EncodeLine(*tokenizer, line, number));
+                                     : EncodeLine(*tokenizer, line, number, add_special));
     // In ASCII: some readers take U+2028 for the end of a line.
     std::cout << result.dump(-1, ' ', /*ensure_ascii=*/true) << '\n';
   }
@@ -85,11 +87,11 @@ int main(int argc, char** argv) {
       "tokenize",
       "Turns texts into token ids, or ids into texts: reads one JSON value per line from stdin (a "
       "string; with --decode a list of ids) and writes one per line to stdout, with --json or "
-      "without. Adds no token that is not in the text. Bytes that are no UTF-8 are written as "
+      "without. Bytes that are no UTF-8 are written as "
       "U+FFFD. With --learn it makes a tokenizer from a text instead.",
       "--tokenizer=models/gpt2 <<< '\"Hello world\"'");
   std::string tokenizer, learn;
-  bool decode = false, skip_special = false;
+  bool decode = false, skip_special = false, add_special = false;
   int64_t vocab_size = 1024;
   cli.Path("tokenizer", &tokenizer,
            "folder with tokenizer.json, vocab.json and merges.txt, spiece.model or vocab.txt; or "
@@ -98,6 +100,8 @@ int main(int argc, char** argv) {
       .Required();
   cli.Bool("decode", &decode, "ids to texts");
   cli.Bool("skip_special_tokens", &skip_special, "leave special tokens out of decoded texts");
+  cli.Bool("add_special_tokens", &add_special,
+           "put around texts what a model reads them with, as tokenizer.json says: <s>, [CLS]");
   cli.Path("learn", &learn,
            "learn a byte-level byte-pair encoding from this text and write tokenizer.json into the "
            "folder --tokenizer");
@@ -107,7 +111,10 @@ int main(int argc, char** argv) {
     if (!learn.empty() && decode) {
       return residual::UsageError("--learn and --decode exclude each other");
     }
-    return learn.empty() ? residual::Tokenize(tokenizer, decode, skip_special)
+    if (add_special && (decode || !learn.empty())) {
+      return residual::UsageError("--add_special_tokens goes with texts to encode");
+    }
+    return learn.empty() ? residual::Tokenize(tokenizer, decode, skip_special, add_special)
                          : residual::Learn(cli, learn, vocab_size, tokenizer);
   });
 }

@@ -36,8 +36,7 @@ Tensor WithAll(const Tensor& x, const StoredMatrix& matrix, Precision precision,
   options.transpose_b = options.transpose_b != matrix.transposed;
   if (matrix.quantized.defined()) {
     RESIDUAL_CHECK(options.transpose_b) << "columns of a quantized matrix";
-    const Tensor y = QuantizedMatMul(Cast(x, kF32), matrix.quantized, options.bias);
-    return options.activation == Activation::kNone ? y : Activate(y, options.activation);
+    return QuantizedMatMul(Cast(x, kF32), matrix.quantized, options.bias, options.activation);
   }
   if (matrix.values.dtype() == kF16) precision = Precision::kFull;
   return Linear(x, matrix.values, precision, std::move(options), narrow);
@@ -85,6 +84,19 @@ std::vector<Tensor> SplitParts(const StoredMatrix& matrix, const Tensor& y) {
   return split;
 }
 
+// Each part from its own rows of a matrix of 8 bits: what SplitParts gives, without the product of
+// all, from which parts of several rows would have to be copied.
+std::vector<Tensor> RowsOfEach(const Tensor& x, const StoredMatrix& matrix,
+                               absl::Span<const Tensor> biases) {
+  const int64_t rows = matrix.quantized.rows() / matrix.parts;
+  std::vector<Tensor> results;
+  for (int64_t i = 0; i < matrix.parts; ++i) {
+    const Tensor bias = biases.empty() ? Tensor() : biases[i].Reshaped({rows});
+    results.push_back(QuantizedMatMul(x, matrix.quantized.Rows(i * rows, (i + 1) * rows), bias));
+  }
+  return results;
+}
+
 }  // namespace
 
 std::optional<Precision> PrecisionFromName(absl::string_view name) {
@@ -128,6 +140,9 @@ std::vector<Tensor> LinearEach(const Tensor& x, absl::Span<const Weight* const> 
   if (StoredTogether(weights)) {
     const StoredMatrix& matrix = weights[0]->matrix();
     MatMulOptions options;
+    if (matrix.quantized.defined() && !matrix.by_head && x.elements() > x.dim(-1)) {
+      return RowsOfEach(Cast(x, kF32), matrix, biases);
+    }
     if (!biases.empty()) options.bias = JoinBiases(matrix, biases);
     return SplitParts(matrix, WithAll(x, matrix, precision, options, narrow));
   }

@@ -19,7 +19,8 @@ namespace residual {
 namespace {
 
 // Positions of a prompt that are read at once where a state keeps what was read: what a layer makes
-// of them is the largest part of a prefill's memory. GPT-2 124M reads no faster with more.
+// of them is the largest part of a prefill's memory. GPT-2 124M reads no faster with more. At most:
+// the pieces are of equal size, so that one takes the memory that the one before it returned.
 constexpr int64_t kPositionsAtOnce = 256;
 constexpr int64_t kLeastPrompt = 16;
 
@@ -349,12 +350,14 @@ Tensor ResidualModel::Forward(const ModelInput& input, ModelState* state, Hooks*
 }
 
 Tensor ResidualModel::NextLogits(ModelInput input, ModelState* state) const {
-  while (state != nullptr && input.tokens.dim(1) > kPositionsAtOnce) {
-    const ModelInput piece = FirstPositions(input, kPositionsAtOnce, state->length());
+  int64_t pieces = state == nullptr ? 1 : NumChunks(input.tokens.dim(1), kPositionsAtOnce);
+  for (; pieces > 1; --pieces) {
+    const int64_t count = NumChunks(input.tokens.dim(1), pieces);
+    const ModelInput piece = FirstPositions(input, count, state->length());
     const MixerContext context = MakeContext(piece, state, nullptr);
     Stream(EmbedTokens(piece, context, Scope()), {0, n_layers()}, context, state, Scope());
-    state->length_ += kPositionsAtOnce;
-    input = WithoutFirstPositions(input, kPositionsAtOnce);
+    state->length_ += count;
+    input = WithoutFirstPositions(input, count);
   }
   const int64_t batch = input.tokens.dim(0), pos = input.tokens.dim(1);
   const MixerContext context = MakeContext(input, state, nullptr);

@@ -121,6 +121,8 @@ class Pipeline : public Tokenizer {
 
   bool IsSpecial(int32_t id) const override { return Has(id) && parts_.vocabulary[id].special; }
 
+  SpecialTokens special_tokens() const override { return parts_.special_tokens; }
+
   absl::Status Save(const std::string& folder) const override {
     return WriteFileAtomically(JoinPath(folder, "tokenizer.json"), parts_.json);
   }

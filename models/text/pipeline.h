@@ -32,6 +32,7 @@ struct PipelineParts {
   std::unique_ptr<PreTokenizer> pre_tokenizer;
   bool knows_start = false;  // it cuts the start of a text otherwise than the rest
   std::unique_ptr<TokenModel> model;
+  SpecialTokens special_tokens;
   std::unique_ptr<Decoder> decoder;  // null: the tokens' bytes are the text
   std::string json;                  // the tokenizer.json that Save writes
 };

@@ -26,6 +26,11 @@
 
 namespace residual {
 
+// What stands around a text that a model reads: <s> of Llama, [CLS] and [SEP] of BERT.
+struct SpecialTokens {
+  std::vector<int32_t> before, after;
+};
+
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
@@ -33,6 +38,18 @@ class Tokenizer {
   // Never adds tokens that are not in the text (no BOS). The text of an added token
   // ("<|endoftext|>") becomes that token.
   virtual std::vector<int32_t> Encode(absl::string_view text) const = 0;
+
+  // Those that tokenizer.json puts around a text; none without such a file.
+  virtual SpecialTokens special_tokens() const { return {}; }
+
+  // The text with them: what Hugging Face's tokenizer gives a model.
+  std::vector<int32_t> EncodeForModel(absl::string_view text) const {
+    const SpecialTokens special = special_tokens();
+    std::vector<int32_t> ids = Encode(text);
+    ids.insert(ids.begin(), special.before.begin(), special.before.end());
+    ids.insert(ids.end(), special.after.begin(), special.after.end());
+    return ids;
+  }
 
   // The text of the ids, special tokens included. Of a byte-level tokenizer the bytes may be no
   // valid UTF-8: a token can end within a character. Ids without a token have no text.
@@ -68,7 +85,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> TrainBpe(absl::string_view text, int6
 // vocab.json beside its merges.txt, or a tokenizer.json by any name.
 // NotFound if there is none; InvalidArgument names the file, the field, what was found and what is
 // expected. What we lack (a model, normalizer or pattern) is refused by name, never passed over.
-// Truncation, padding and post-processing are the caller's business.
+// Truncation and padding are the caller's business.
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& folder_or_file);
 
 }  // namespace residual

@@ -16,6 +16,7 @@
 #include "models/text/json_prepare.h"
 #include "models/text/pipeline.h"
 #include "models/text/prepare/unicode.h"
+#include "models/text/special/post_processor.h"
 #include "models/text/words/unigram.h"
 #include "models/text/words/word_piece.h"
 #include "nlohmann/json.hpp"
@@ -49,6 +50,9 @@ class Reader {
     if (type == "Unigram") RESIDUAL_RETURN_IF_ERROR(ReadUnigram(&parts));
     RESIDUAL_RETURN_IF_ERROR(ReadAddedTokens(&parts));
     RESIDUAL_RETURN_IF_ERROR(MakeVocabulary(&parts));
+    RESIDUAL_ASSIGN_OR_RETURN(
+        parts.special_tokens,
+        ReadPostProcessor(root_["post_processor"], static_cast<int64_t>(parts.vocabulary.size())));
     return parts;
   }
 

@@ -27,6 +27,8 @@
 
 namespace residual {
 
+enum class Activation;  // ops/elementwise
+
 inline constexpr int64_t kQuantizedGroup = 64;
 
 struct QuantizedMatrix {
@@ -36,6 +38,11 @@ struct QuantizedMatrix {
 
   // Of arbitrary values, for QuantizeRows.
   static QuantizedMatrix Uninitialized(int64_t rows, int64_t columns);
+
+  // The rows [begin, end), in the memory of all.
+  QuantizedMatrix Rows(int64_t begin, int64_t end) const {
+    return {columns, values.Rows(begin, end), scales.Rows(begin, end)};
+  }
 
   bool defined() const { return values.defined(); }
   int64_t rows() const { return values.dim(0); }
@@ -50,9 +57,12 @@ absl::Status QuantizeRows(const Tensor& w, int64_t first, QuantizedMatrix& matri
 // the last. Else like QuantizeRows, and with the same bits.
 absl::Status QuantizeColumns(const Tensor& w, int64_t first, QuantizedMatrix& matrix);
 
-// y = x w^T + bias. x: f32 [..., columns]; bias: f32 [rows] or undefined. Returns f32
+// y = activation(x w^T + bias). x: f32 [..., columns]; bias: f32 [rows] or undefined. Returns f32
 // [..., rows]. The bits do not depend on the number of threads. Not differentiable (a CHECK where a
 // tape tracks x or the bias).
+Tensor QuantizedMatMul(const Tensor& x, const QuantizedMatrix& w, const Tensor& bias,
+                       Activation activation);
+// y = x w^T + bias.
 Tensor QuantizedMatMul(const Tensor& x, const QuantizedMatrix& w, const Tensor& bias = Tensor());
 
 // The rows [begin, end) in f32, [end - begin, columns].

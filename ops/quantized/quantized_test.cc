@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "ops/elementwise/elementwise.h"
 #include "ops/layout/layout.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/parallel.h"
@@ -60,7 +61,8 @@ TEST_P(QuantizedTest, RoundsToTheNearest) {
   }
 }
 
-// Against doubles of the rounded weights: few and many rows, whole groups and parts of one.
+// Against doubles of the rounded weights: few and many rows, whole groups and parts of one, with an
+// activation and without.
 TEST_P(QuantizedTest, MultipliesWhatIsRounded) {
   SetHostGuardBytes(true);
   const int threads = NumThreads();
@@ -85,6 +87,7 @@ TEST_P(QuantizedTest, MultipliesWhatIsRounded) {
         ExpectClose(one, want, 32, what);
         SetNumThreads(3);
         ExpectIdentical(QuantizedMatMul(x, w, bias), one, what);
+        ExpectClose(QuantizedMatMul(x, w, bias, Activation::kRelu), Relu(want), 32, what);
       }
     }
   }
@@ -106,6 +109,8 @@ TEST_P(QuantizedTest, IsFilledAndReadByRows) {
   ExpectIdentical(picked.Row(1).Row(0), rows.Row(4), "row 4");
   const Tensor x = RandomNormal({2, 3, 70}, 2, kF32);
   EXPECT_EQ(QuantizedMatMul(x, whole).shape(), Shape({2, 3, 90}));
+  ExpectIdentical(QuantizedMatMul(x.Row(0).Rows(0, 1), whole.Rows(7, 40)),
+                  QuantizedMatMul(x.Row(0).Rows(0, 1), Quantized(w.Rows(7, 40), false)), "part");
 }
 
 // Columns give the bits of rows: of whole tiles and parts of one, at once or group by group, by any

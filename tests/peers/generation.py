@@ -9,8 +9,9 @@ GPT-2 124M with random weights on two threads: reading a prompt, going on from i
 int8, the time from the start of a process to its first token, and the most memory a process held.
 Reading is timed in two processes that stay (//tests/bench:peer_server), as in compare.py; the rest
 is what //tools:generate itself says of a run (--json) or what its process shows. Times are medians,
-the ratio is theirs over ours. Going on is held to the read bandwidth measured in the same run: a
-token reads every weight but the table of positions, and the keys and values so far.
+the ratio is theirs over ours. Going on is held to reading memory: a token reads every weight but the
+table of positions, and the keys and values so far, and a turn of each round reads as many bytes on
+as many threads and does nothing else (in the server, "move").
 
 Rows that miss their goal are marked; the exit code is 0 all the same.
 """
@@ -32,7 +33,11 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE))
 
 THREADS = 2
-LAYERS, D_MODEL, N_CTX = 12, 768, 1024
+LAYERS, D_MODEL, N_CTX, D_VOCAB = 12, 768, 1024, 50257
+# Parameters: those of matrices, those of gains and biases, and the table of positions.
+MATRICES = D_VOCAB * D_MODEL + LAYERS * 12 * D_MODEL**2
+VECTORS = LAYERS * 13 * D_MODEL + 2 * D_MODEL
+POSITIONS = N_CTX * D_MODEL
 PROMPT = 32  # tokens before those that are timed
 
 # What a process of Hugging Face's does for its first tokens.
@@ -239,10 +244,11 @@ def timed(run):
     return time.perf_counter() - start
 
 
-def weights_bytes(size):
+def weights_bytes(dtype):
     """What a token reads of the weights: all but the table of positions."""
-    parameters = 50257 * D_MODEL + LAYERS * (12 * D_MODEL**2 + 13 * D_MODEL) + 2 * D_MODEL
-    return parameters * size
+    if dtype == "int8":  # 64 integers and their scale, ops/quantized; vectors stay as they were
+        return MATRICES * (1 + 4 / 64) + VECTORS * 4
+    return (MATRICES + VECTORS) * {"f32": 4, "bf16": 2}[dtype]
 
 
 def cache_bytes(tokens):
@@ -311,13 +317,17 @@ def decode(bench, dtype):
         sides["llama.cpp"] = llama_cpp
     except ImportError:
         bench.note("  without llama.cpp: it needs the packages llama-cpp-python and gguf")
-    size = {"f32": 4, "bf16": 2, "int8": 1}[dtype]
-    amount = weights_bytes(size) + cache_bytes(PROMPT + bench.tokens / 2)
+    amount = weights_bytes(dtype) + cache_bytes(PROMPT + bench.tokens / 2)
 
-    def limit():  # other tenants of the memory come and go: in turns with the rest
-        return steps * amount / bench.race.server.ask(do="limits", threads=THREADS)["read"]
+    def limit():
+        """A token's bytes, read: other tenants of the memory come and go, so a turn of each round."""
+        times = bench.race.server.ask(
+            do="move", limit="read", bytes=int(amount), threads=THREADS, seconds=0.2
+        )["times"]
+        return steps * statistics.median(times)
 
-    sides["limit"] = limit
+    # Beside ours, before the peers' turns.
+    sides = {"ours": sides.pop("ours"), "limit": limit, **sides}
     medians = bench.turns(sides)
     best = medians["limit"] / steps
     per_token = {name: seconds / steps for name, seconds in medians.items()}
@@ -409,10 +419,12 @@ def peak_memory(command):
 
 def memory(bench, dtype):
     """Ours against 1.1 times the weights and the cache, and against a process of Hugging Face's."""
-    file = pathlib.Path(bench.folder(dtype)) / "model.safetensors"
+    int8 = dtype == "int8"
+    stored = "f32" if int8 else dtype
+    size = {"f32": 4, "bf16": 2}[stored]
     for prompt, count in ((PROMPT, 128), (960, 64)):
-        needed = file.stat().st_size + cache_bytes(prompt + count)
-        ours = peak_memory(bench.command(dtype, prompt, count))
+        needed = weights_bytes(dtype) + POSITIONS * size + cache_bytes(prompt + count)
+        ours = peak_memory(bench.command(stored, prompt, count, int8))
         theirs = None
         if dtype == "f32" and prompt == PROMPT:
             theirs = peak_memory(python_command(bench, prompt, count))
@@ -439,6 +451,7 @@ PARTS = {
     "first token": first_token,
     "memory f32": lambda bench: memory(bench, "f32"),
     "memory bf16": lambda bench: memory(bench, "bf16"),
+    "memory int8": lambda bench: memory(bench, "int8"),
 }
 
 COLUMNS = (
@@ -526,8 +539,8 @@ def write_docs(path, whole):
         "Written by `tests/peers/generation.py --write-docs`; run it to have the numbers of your "
         "machine. GPT-2 124M with random weights; all sides take turns in one run, times are "
         "medians, of decoding per token; the ratio is theirs over ours (above 1 we are faster). "
-        "Decoding is held to the read bandwidth measured in the same run, memory to the bytes of "
-        "the weights and of the keys and values.",
+        "Decoding is held to reading as many bytes and doing nothing else, a turn of each round, on "
+        "the same threads; memory to the bytes of the weights and of the keys and values.",
         "",
         f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}; " + head(whole)[0] + ".",
         "",

@@ -154,11 +154,11 @@ def compare_folder(comparison, folder, text):
     path = os.path.join(comparison.scratch, "sample.txt")
     with open(path, "w", encoding="utf-8") as f:
         f.write(sample)
-    ids = tokenizer.encode(sample, add_special_tokens=False)[:context]
-    cut = tokenizer.decode(ids)
+    ids = tokenizer.encode(sample)[:context]
+    cut = tokenizer.decode(ids, skip_special_tokens=True)
     with open(path, "w", encoding="utf-8") as f:
         f.write(cut)
-    ids = tokenizer.encode(cut, add_special_tokens=False)
+    ids = tokenizer.encode(cut)
     batch = torch.tensor([ids])
     with torch.no_grad():
         want = math.exp(model(batch, labels=batch).loss.item())
@@ -174,6 +174,18 @@ def compare_folder(comparison, folder, text):
             "generate", "--model=" + folder, "--tokens=" + ",".join(map(str, ids[:length])),
             "--max_new_tokens=40", "--temperature=0", "--json"))["tokens"]
         comparison.check("greedy after %d tokens" % length, ours[: len(want)] == want[: len(ours)])
+    for words in (1, 4, 12):
+        prompt = " ".join(cut.split()[:words])
+        ids = tokenizer(prompt, return_tensors="pt").input_ids
+        with torch.no_grad():
+            want = model.generate(ids, max_new_tokens=40, do_sample=False, pad_token_id=0)[0].tolist()
+        ours = json.loads(comparison.run("generate", "--model=" + folder, "--prompt=" + prompt,
+                                         "--max_new_tokens=40", "--temperature=0", "--json"))
+        comparison.check("greedy after %d words" % words,
+                         ours["prompt_tokens"] + ours["tokens"] == want[: ids.shape[1] + len(ours["tokens"])])
+        start = tokenizer.decode(ours["prompt_tokens"], skip_special_tokens=True)
+        whole = tokenizer.decode(ours["prompt_tokens"] + ours["tokens"], skip_special_tokens=True)
+        comparison.check("its text", start + ours["text"] == whole, repr(ours["text"][:40]))
 
 
 def main():

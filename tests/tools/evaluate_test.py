@@ -61,6 +61,18 @@ class EvaluateTest(unittest.TestCase, tools.ToolTest):
         self.assertAlmostEqual(got["bits_per_byte"],
                                sum(want) / math.log(2) / got["bytes"], places=4)
 
+    def test_a_text_that_begins_as_the_tokenizer_says(self):
+        folder = tools.folder_with_tokenizer(_TEXT, 290)
+        tools.begin_texts_with(folder, 260)
+        text = _TEXT[:100]
+        args = ["evaluate", "--model=" + folder, "--text=" + tools.write("t", text), "--json"]
+        ids = tools.run("tokenize", "--tokenizer=" + folder, stdin=json.dumps(text).encode()).json()
+        got, want = tools.run(*args).json(), _losses(folder, [260] + ids)
+        self.assertEqual((got["tokens"], got["bytes"]), (len(ids), len(text.encode())))
+        self.assertAlmostEqual(got["loss"], sum(want) / len(want), places=4)
+        plain = tools.run(*args, "--add_special_tokens=false").json()
+        self.assertEqual(plain["tokens"], len(ids) - 1)
+
     def test_windows(self):
         ids = self.ids(_TEXT)
         want, scored = 0, 1

@@ -77,6 +77,26 @@ class GenerateTest(unittest.TestCase, tools.ToolTest):
             encoded = tools.run("tokenize", "--tokenizer=" + self.folder, stdin=b'"the cat"')
             self.assertEqual(result["prompt_tokens"], encoded.json())
 
+    def test_texts_begin_as_the_tokenizer_says(self):
+        folder = tools.folder_with_tokenizer(_TEXT, 290)
+        tools.begin_texts_with(folder, 260)
+        args = ["generate", "--model=" + folder, "--json", "--temperature=0", "--max_new_tokens=3"]
+        encoded = tools.run("tokenize", "--tokenizer=" + folder, stdin=b'"the cat"').json()
+        self.assertEqual(
+            tools.run("tokenize", "--tokenizer=" + folder, "--add_special_tokens",
+                      stdin=b'"the cat"').json(), [260] + encoded)
+        begun = tools.run(*args, "--prompt=the cat").json()
+        self.assertEqual(begun["prompt_tokens"], [260] + encoded)
+        self.assertEqual(begun["tokens"],
+                         tools.run(*args, "--tokens=" + _comma([260] + encoded)).json()["tokens"])
+        plain = tools.run(*args, "--prompt=the cat", "--add_special_tokens=false").json()
+        self.assertEqual(plain["prompt_tokens"], encoded)
+        # A text that goes on has begun already.
+        state = os.path.join(os.environ["TEST_TMPDIR"], "begun")
+        tools.run(*args, "--prompt=the", "--save_state=" + state, "--max_new_tokens=0")
+        went_on = tools.run(*args, "--prompt= cat", "--load_state=" + state).json()
+        self.assertEqual(went_on["prompt_tokens"].count(260), 1)
+
     def test_streams_whole_characters(self):
         # A random model makes bytes that are half a character all the time. Short writes to a pipe
         # arrive whole, so every read holds one write or several.

@@ -44,6 +44,22 @@ def folder_with_tokenizer(text, vocab_size):
     return folder
 
 
+def begin_texts_with(folder, token):
+    """Makes the folder's tokenizer.json put this token before a text, as Llama's does with <s>."""
+    path = os.path.join(folder, "tokenizer.json")
+    with open(path, encoding="utf-8") as f:
+        tokenizer = json.load(f)
+    written = next(text for text, i in tokenizer["model"]["vocab"].items() if i == token)
+    tokenizer["added_tokens"] = [{"id": token, "content": written, "special": True}]
+    tokenizer["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "begin", "type_id": 0}},
+                   {"Sequence": {"id": "A", "type_id": 0}}],
+        "special_tokens": {"begin": {"id": "begin", "ids": [token], "tokens": [written]}}}
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(tokenizer, f)
+
+
 def write(name, text):
     """A file of this text; returns its path."""
     path = os.path.join(tempfile.mkdtemp(dir=os.environ["TEST_TMPDIR"]), name)

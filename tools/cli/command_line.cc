@@ -184,7 +184,14 @@ absl::Status CommandLine::Parse(int argc, char** argv, bool* help) {
     std::string argument = argv[i];
     if (argument == "--help" || argument == "-h") *help = true;
     for (const Impl::Declared& flag : impl_->flags) {
-      if (flag.option->get_expected_min() > 0) continue;
+      if (flag.option->get_expected_min() > 0) {
+        // CLI11 would take what follows "--flag=" for its value.
+        if (argument == absl::StrCat("--", flag.name, "=")) {
+          arguments.push_back("");
+          argument.pop_back();
+        }
+        continue;
+      }
       if (argument == "--" + flag.name) argument += "=true";
       if (argument == "--no" + flag.name) argument = "--" + flag.name + "=false";
     }

@@ -92,7 +92,7 @@ TEST(CommandLineTest, BadUsageIsOneLineAndExitCode2) {
            {{"--model=m", "--threads=-1"},
             "demo: --threads=-1, expected an integer in [0, 1024]\n"},
            {{"--model=m", "this", "stray"}, "demo: unexpected argument 'stray'\n"},
-           {{"--model="}, "demo: --model: 1 required PATH missing\n"}}) {
+           {{"--model="}, "demo: --model is empty\n"}}) {
     const Outcome r = RunDemo(c.arguments);
     EXPECT_EQ(r.code, 2);
     EXPECT_FALSE(r.ran);

@@ -14,12 +14,13 @@ using Ids = std::vector<int64_t>;
 using nlohmann::json;
 
 absl::StatusOr<Ids> Encode(const Tokenizer* tokenizer, const std::string& text,
-                           const std::string& folder) {
+                           const std::string& folder, bool add_special) {
   if (tokenizer == nullptr) {
     return absl::NotFoundError(
         absl::StrCat(folder, ": no tokenizer to read a text with; give token ids with --tokens"));
   }
-  const std::vector<int32_t> ids = tokenizer->Encode(text);
+  const std::vector<int32_t> ids =
+      add_special ? tokenizer->EncodeForModel(text) : tokenizer->Encode(text);
   return Ids(ids.begin(), ids.end());
 }
 
@@ -32,6 +33,8 @@ PromptFlags::PromptFlags(CommandLine& cli) {
       "prompts", &prompts_,
       "a file with a JSON string, or list of ids, per line, instead of --prompt: all are taken "
       "at once, and a line of JSON is written for each");
+  cli.Bool("add_special_tokens", &add_special_,
+           "put around a text what tokenizer.json says: <s> of Llama; what Hugging Face does");
 }
 
 absl::Status PromptFlags::Check(bool required) const {
@@ -42,11 +45,12 @@ absl::Status PromptFlags::Check(bool required) const {
 }
 
 absl::StatusOr<std::vector<Ids>> PromptFlags::Read(const Tokenizer* tokenizer,
-                                                   const std::string& folder) const {
-  if (from_file()) return ReadFrom(prompts_, tokenizer, folder);
+                                                   const std::string& folder, bool begins) const {
+  const bool add_special = add_special_ && begins;
+  if (from_file()) return ReadFrom(prompts_, tokenizer, folder, add_special);
   std::vector<Ids> prompts(1);
   if (!ids_given()) {
-    RESIDUAL_ASSIGN_OR_RETURN(prompts[0], Encode(tokenizer, prompt_, folder));
+    RESIDUAL_ASSIGN_OR_RETURN(prompts[0], Encode(tokenizer, prompt_, folder, add_special));
   }
   for (const std::string& text : tokens_) {
     int64_t id;
@@ -60,7 +64,8 @@ absl::StatusOr<std::vector<Ids>> PromptFlags::Read(const Tokenizer* tokenizer,
 
 absl::StatusOr<std::vector<Ids>> PromptFlags::ReadFrom(const std::string& path,
                                                        const Tokenizer* tokenizer,
-                                                       const std::string& folder) const {
+                                                       const std::string& folder,
+                                                       bool add_special) const {
   RESIDUAL_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   std::vector<Ids> prompts;
   int64_t number = 0;
@@ -69,8 +74,9 @@ absl::StatusOr<std::vector<Ids>> PromptFlags::ReadFrom(const std::string& path,
     if (line.empty()) continue;
     const json value = json::parse(line.begin(), line.end(), nullptr, /*allow_exceptions=*/false);
     if (value.is_string()) {
-      RESIDUAL_ASSIGN_OR_RETURN(prompts.emplace_back(),
-                                Encode(tokenizer, value.get_ref<const std::string&>(), folder));
+      RESIDUAL_ASSIGN_OR_RETURN(
+          prompts.emplace_back(),
+          Encode(tokenizer, value.get_ref<const std::string&>(), folder, add_special));
       continue;
     }
     bool all_ids = value.is_array();

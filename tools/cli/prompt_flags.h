@@ -28,17 +28,22 @@ class PromptFlags {
   bool from_file() const { return !prompts_.empty(); }
   bool given() const { return ids_given() || from_file() || !prompt_.empty(); }
 
-  // The ids of every prompt. tokenizer: null where the model's folder has none.
+  // The ids of every prompt, a text's with the special tokens around it unless the user or
+  // `begins` (false: texts go on from others) wants none. tokenizer: null where the model's folder
+  // has none.
   absl::StatusOr<std::vector<std::vector<int64_t>>> Read(const Tokenizer* tokenizer,
-                                                         const std::string& folder) const;
+                                                         const std::string& folder,
+                                                         bool begins = true) const;
 
  private:
   absl::StatusOr<std::vector<std::vector<int64_t>>> ReadFrom(const std::string& path,
                                                              const Tokenizer* tokenizer,
-                                                             const std::string& folder) const;
+                                                             const std::string& folder,
+                                                             bool add_special) const;
 
   std::string prompt_, prompts_;
   std::vector<std::string> tokens_;
+  bool add_special_ = true;
 };
 
 }  // namespace residual

@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   // The description itself is a text with everything that it names.
   for (const std::string& text : {json, std::string("a \xC3\xA9<|x|>  \xFF\n")}) {
-    const auto ids = (*tokenizer)->Encode(text);
+    const auto ids = (*tokenizer)->EncodeForModel(text);
     for (const int32_t id : ids) {
       RESIDUAL_CHECK(id >= 0 && id < (*tokenizer)->vocab_size()) << id;
     }
