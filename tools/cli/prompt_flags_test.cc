@@ -53,12 +53,11 @@ TEST(PromptFlagsTest, ReadsEachForm) {
 }
 
 TEST(PromptFlagsTest, ExactlyOne) {
-  for (const std::vector<std::string>& arguments :
-       {std::vector<std::string>{},
-        {"--prompt", ""},
-        {"--prompt=", "--seed=3"},  // which is no value
-        {"--tokens=,"},
-        {"--tokens=", "--seed=3"}}) {
+  for (const std::vector<std::string>& arguments : {std::vector<std::string>{},
+                                                    {"--prompt", ""},
+                                                    {"--prompt=", "--seed=3"},  // which is no value
+                                                    {"--tokens=,"},
+                                                    {"--tokens=", "--seed=3"}}) {
     const Outcome none = Parse(arguments);
     EXPECT_EQ(none.code, 2);
     EXPECT_TRUE(none.prompts.empty());
