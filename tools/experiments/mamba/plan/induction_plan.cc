@@ -22,6 +22,7 @@ InductionPlan QuickInduction() {
   plan.attention_log = 11;
   plan.batch_size = 64;
   plan.lr = 2e-3;
+  plan.cosine = true;
   plan.steps = 4000;
   plan.eval_every = 200;
   plan.seconds_limit = 600;

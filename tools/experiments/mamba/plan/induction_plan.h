@@ -19,10 +19,10 @@ struct InductionPlan {
   int64_t batch_size = 8;      // the paper's
   double lr = 1e-3;            // the paper's for Mamba
   double attention_lr = 1e-3;
-  double eps = 1e-8;   // Adam's
-  bool cosine = true;  // the rate falls to 0 at the last step; else it stays
-  int64_t steps = 80000;
-  int64_t eval_every = 1000;    // steps
+  double eps = 1e-8;    // Adam's
+  bool cosine = false;  // the rate falls to 0 at the last step; else it stays
+  int64_t steps = 204800;
+  int64_t eval_every = 2048;    // steps
   double seconds_limit = 1800;  // of one training
   int64_t seeds = 3;
   int64_t measured_tokens = int64_t{1} << 22;  // at each length, so long rows are few: at least 16
