@@ -182,7 +182,8 @@ def read(bench, dtype):
 
         sides["Hugging Face"] = lambda: timed(there)
         got, want = bench.race.our_results()[0].flatten(), there()
-        bench.note(f"  largest difference of a logit {(got - want).abs().max():.1e}")
+        difference = (got - want).abs().max() / want.abs().max()
+        bench.note(f"  largest difference of a logit, of the largest logit: {difference:.1e}")
     path = bench.gguf(dtype)
     if path:
         import llama
