@@ -93,8 +93,8 @@ struct RowArgs {
 };
 
 // Bytes ahead where b is one stream: a product with one row, which so reads 28 GB/s with one
-// thread, against 21 four columns at a time. Bytes of bf16 are read 6 % sooner than 4 KiB ahead, and
-// 12 % sooner than 2; of f32 as soon.
+// thread, against 21 four columns at a time. Bytes of bf16 are read 6 % sooner than 4 KiB ahead,
+// and 12 % sooner than 2; of f32 as soon.
 constexpr int64_t kOneStreamAhead = 8192;
 
 // How many elements ahead dot products of `together` elements of b prefetch: what comes after
