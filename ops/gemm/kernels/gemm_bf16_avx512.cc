@@ -188,7 +188,8 @@ void UnpackedTiles(const TileArgs& args) {
   UnpackedTilesOf<S, kR>(args);
 }
 
-// x together: two rows of k at a time, all panels of them.
+// x together: two rows of k at a time, all panels of them. To fetch 8 or 16 rows ahead into the
+// second cache instead, as dot products do, is 2 to 6 % slower at [128, 768] x [768, 50257].
 template <class S>
 RESIDUAL_BF16 void PackRuns(const PackArgs& args) {
   const S* from = static_cast<const S*>(args.from.data) + args.k0 * args.from.k_step;
