@@ -21,7 +21,7 @@
 #include "tensor/io/file.h"
 #include "tools/cli/command_line.h"
 #include "tools/cli/progress.h"
-#include "tools/cpp/runfiles/runfiles.h"
+#include "tools/own_text/own_text.h"
 
 namespace residual {
 namespace {
@@ -39,34 +39,6 @@ double Seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// The text and where it lies.
-struct Text {
-  std::string name, bytes;
-};
-
-absl::StatusOr<Text> ReadText(const Flags& flags, const std::string& program) {
-  Text text;
-  if (!flags.text.empty()) {
-    text.name = flags.text.substr(flags.text.rfind('/') + 1);
-    RESIDUAL_ASSIGN_OR_RETURN(text.bytes, ReadFile(flags.text));
-    if (text.bytes.empty()) {
-      return absl::InvalidArgumentError(absl::StrCat(flags.text, ": empty, expected a text"));
-    }
-    return text;
-  }
-  std::string why;
-  const std::unique_ptr<bazel::tools::cpp::runfiles::Runfiles> runfiles(
-      bazel::tools::cpp::runfiles::Runfiles::Create(program, &why));
-  if (runfiles == nullptr) {
-    return absl::NotFoundError(absl::StrCat("the project's own text is not beside the program (",
-                                            why, "); give --text=FILE"));
-  }
-  text.name = "residual’s own sources and documents";
-  RESIDUAL_ASSIGN_OR_RETURN(text.bytes,
-                            ReadFile(runfiles->Rlocation("residual/tools/own_text/own_text.txt")));
-  return text;
-}
-
 // The text as tokens, and windows of it.
 struct Data {
   std::unique_ptr<Tokenizer> tokenizer;
@@ -76,7 +48,7 @@ struct Data {
   int64_t n_tokens = 0;
 };
 
-absl::StatusOr<Data> MakeData(const Flags& flags, const Text& text, uint64_t seed) {
+absl::StatusOr<Data> MakeData(const Flags& flags, const NamedText& text, uint64_t seed) {
   Data data;
   RESIDUAL_ASSIGN_OR_RETURN(data.tokenizer, TrainBpe(text.bytes, flags.vocab_size));
   const std::vector<int32_t> tokens = data.tokenizer->Encode(text.bytes);
@@ -178,7 +150,8 @@ absl::Status Tour(const CommandLine& cli, const Flags& flags, const std::string&
                                    flags.d_model));
   }
   const double start = Seconds();
-  RESIDUAL_ASSIGN_OR_RETURN(const Text text, ReadText(flags, program));
+  RESIDUAL_ASSIGN_OR_RETURN(const NamedText text,
+                            ReadTextOrOwn(flags.text, program, "--text=FILE"));
   RESIDUAL_ASSIGN_OR_RETURN(const Data data, MakeData(flags, text, cli.seed()));
   // Minutes of work are not to end at a folder that cannot be written.
   const std::string page = absl::StrCat(flags.out, "/report.html");
