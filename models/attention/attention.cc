@@ -94,6 +94,40 @@ Tensor SegmentBias(const Tensor& segments, DType dtype) {
   return ConvertTo(bias, dtype);
 }
 
+// 0 at the first token of a row, after padding and of a segment, else 1, for keys of this shape;
+// undefined where only rows begin. The difference from the key before is 0 there as it is.
+Tensor FollowsAnother(const Shape& keys, const MixerContext& context, DType dtype) {
+  if (!context.key_mask.defined() && !context.segments.defined()) return {};
+  const int64_t batch = keys[0], pos = keys[1], width = keys[2] * keys[3];
+  Tensor follows = Tensor::Uninitialized(keys);
+  float* out = follows.mutable_data<float>();
+  for (int64_t b = 0; b < batch; ++b) {
+    const bool* mask =
+        context.key_mask.defined() ? context.key_mask.data<bool>() + b * pos : nullptr;
+    const int64_t* segment =
+        context.segments.defined() ? context.segments.data<int64_t>() + b * pos : nullptr;
+    for (int64_t j = 0; j < pos; ++j, out += width) {
+      const bool first =
+          j == 0 || (mask && !mask[j - 1]) || (segment && segment[j] != segment[j - 1]);
+      std::fill_n(out, width, first ? 0.f : 1.f);
+    }
+  }
+  return ConvertTo(follows, dtype);
+}
+
+// k_j <- k_j + (1 - sigmoid(alpha)) (k_{j-1} - k_j). keys: [batch, pos, heads, d_head], alpha:
+// [heads].
+Tensor Smear(const Tensor& keys, const Tensor& alpha, const MixerContext& context) {
+  const int64_t pos = keys.dim(1), heads = keys.dim(2), d_head = keys.dim(3);
+  if (pos == 1) return keys;
+  const Tensor before = Concat({Slice(keys, 1, 0, 1), Slice(keys, 1, 0, pos - 1)}, 1);
+  Tensor change = Sub(before, keys);
+  const Tensor follows = FollowsAnother(keys.shape(), context, keys.dtype());
+  if (follows.defined()) change = Mul(change, follows);
+  const Tensor share = Sigmoid(Scale(Cast(alpha, keys.dtype()), -1)).Reshaped({heads, 1});
+  return Add(keys, Mul(change, BroadcastTo(share, {heads, d_head})));
+}
+
 }  // namespace
 
 Tensor AlibiSlopes(int64_t n_heads) {
@@ -220,8 +254,13 @@ void AttentionMixer::Describe(Visitor& v) {
     v.Param("b_V", b_V_, {c.n_kv_heads, c.d_head}, Init::Zeros(), ParamOptions::NoDecay());
     v.Param("b_O", b_O_, {c.d_model}, Init::Zeros(), ParamOptions::NoDecay());
   }
+  // Half and half.
+  if (c.smeared_keys) {
+    v.Param("alpha", alpha_, {c.n_kv_heads}, Init::Zeros(), ParamOptions::NoDecay());
+  }
   v.Hooks({kQIn, kKIn, kVIn, kQ, kK, kV});
   if (c.rotary_dim > 0) v.Hooks({kRotQ, kRotK});
+  if (c.smeared_keys) v.Hooks({kSmearedK});
   v.Hooks({kScores, kPattern, kZ, kResult});
 }
 
@@ -280,11 +319,16 @@ Tensor AttentionMixer::Forward(const Tensor& x, const MixerContext& context, Mix
   if (context.segments.defined()) options.bias = SegmentBias(context.segments, q.dtype());
   if (past != nullptr) {
     // The fused form reads the buffer where it is; rows behind one another need no room between.
-    const bool exact = in_steps || batch == 1 || past->length() == past->keys().dim(1) ||
-                       Tape::For({&q, &k, &v}) != nullptr;
+    const bool exact = in_steps || config_.smeared_keys || batch == 1 ||
+                       past->length() == past->keys().dim(1) || Tape::For({&q, &k, &v}) != nullptr;
     if (!exact) options.key_length = past->length();
     k = exact ? past->ExactKeys() : past->keys();
     v = exact ? past->ExactValues() : past->values();
+  }
+  if (config_.smeared_keys) {
+    // The past is kept as it was before, so that it forks, rolls back and is saved like any other.
+    const DType kept = k.dtype();
+    k = Cast(hook(kSmearedK, Smear(Cast(k, kept == kF64 ? kF64 : kF32), alpha_, context)), kept);
   }
   Tensor z;
   if (in_steps) {

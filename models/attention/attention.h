@@ -26,6 +26,10 @@ struct AttentionConfig {
   bool rotary_interleaved = false;
   RotaryScaling rotary_scaling;
   bool alibi = false;  // Press et al. 2022
+  // Keys are mixed with those before them, k_j <- s k_j + (1 - s) k_{j-1} with s = sigmoid(alpha)
+  // and alpha learned for each head of keys (Olsson et al. 2022, "smeared key"); a row's first
+  // token, the first after padding and the first of a segment keep theirs. Rotated before.
+  bool smeared_keys = false;
   double dropout = 0;  // of the pattern, while training
   double init_scale = 0.02;
   double out_init_scale = 0;  // 0: init_scale
@@ -83,6 +87,8 @@ class AttentionMixer : public Mixer {
   static constexpr HookPoint kV{"hook_v", "[batch, pos, n_kv_heads, d_head]"};
   static constexpr HookPoint kRotQ{"hook_rot_q", "[batch, pos, n_heads, d_head]", true};
   static constexpr HookPoint kRotK{"hook_rot_k", "[batch, pos, n_kv_heads, d_head]"};
+  // What queries are compared with, where keys are smeared: those of the past too.
+  static constexpr HookPoint kSmearedK{"hook_smeared_k", "[batch, key, n_kv_heads, d_head]"};
   static constexpr HookPoint kScores{"hook_attn_scores", "[batch, n_heads, query, key]", true};
   static constexpr HookPoint kPattern{"hook_pattern", "[batch, n_heads, query, key]", true};
   static constexpr HookPoint kZ{"hook_z", "[batch, pos, n_heads, d_head]", true};
@@ -116,13 +122,15 @@ class AttentionMixer : public Mixer {
   const Tensor& b_Q() const { return b_Q_; }  // [heads, d_head]; undefined without biases
   const Tensor& b_K() const { return b_K_; }
   const Tensor& b_V() const { return b_V_; }
-  const Tensor& b_O() const { return b_O_; }  // [d_model]
+  const Tensor& b_O() const { return b_O_; }      // [d_model]
+  const Tensor& alpha() const { return alpha_; }  // [n_kv_heads]; undefined unless smeared
 
  private:
   AttentionConfig config_;
   RotaryOptions rotary_;
   Weight W_Q_, W_K_, W_V_, W_O_;
   Tensor b_Q_, b_K_, b_V_, b_O_;
+  Tensor alpha_;
 };
 
 // The slopes of ALiBi: 2^(-8/n), 2^(-16/n), ... for n heads, n a power of two; for other n those of

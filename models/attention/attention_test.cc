@@ -77,6 +77,22 @@ Tensor Reference(const AttentionMixer& m, const Tensor& x, const MixerContext& c
     }
     return v;
   };
+  // The key of position j as queries meet it.
+  const auto key = [&](int64_t b, int64_t j, int64_t h) {
+    std::vector<double> k = rotate(project(m.W_K(), m.b_K(), true, b, j, h), j);
+    const bool* mask =
+        context.key_mask.defined() ? context.key_mask.data<bool>() + b * pos : nullptr;
+    const int64_t* segment =
+        context.segments.defined() ? context.segments.data<int64_t>() + b * pos : nullptr;
+    if (!c.smeared_keys || j == 0 || (mask && !mask[j - 1]) ||
+        (segment && segment[j - 1] != segment[j])) {
+      return k;
+    }
+    const std::vector<double> before = rotate(project(m.W_K(), m.b_K(), true, b, j - 1, h), j - 1);
+    const double s = 1 / (1 + std::exp(-m.alpha().data<double>()[h]));
+    for (int64_t d = 0; d < c.d_head; ++d) k[d] = s * k[d] + (1 - s) * before[d];
+    return k;
+  };
   Tensor result = Tensor::Zeros({batch, pos, c.d_model}, kF64);
   double* out = result.mutable_data<double>();
   for (int64_t b = 0; b < batch; ++b) {
@@ -95,7 +111,7 @@ Tensor Reference(const AttentionMixer& m, const Tensor& x, const MixerContext& c
               (segment && segment[i] != segment[j])) {
             continue;
           }
-          const auto k = rotate(project(m.W_K(), m.b_K(), true, b, j, h / group), j);
+          const auto k = key(b, j, h / group);
           double score = 0;
           for (int64_t d = 0; d < c.d_head; ++d) score += q[d] * k[d];
           score *= c.scale;
@@ -153,6 +169,20 @@ std::vector<Variant> Variants() {
   }
   add("Packed").context.segments =
       Tensor::Of<int64_t>({kBatch, kPos}, {0, 0, 0, 1, 1, 2, 2, 5, 5, 5, 5, 5, 6, 6});
+  for (const bool packed : {false, true}) {
+    Variant& variant = add(packed ? "SmearedKeysPacked" : "SmearedKeysPadded");
+    variant.config.smeared_keys = true;
+    variant.config.n_kv_heads = 2;
+    if (packed) {
+      variant.config.rotary_dim = 4;
+      variant.context.segments =
+          Tensor::Of<int64_t>({kBatch, kPos}, {0, 0, 0, 1, 1, 2, 2, 5, 5, 5, 5, 5, 6, 6});
+    } else {
+      Tensor mask = Tensor::Full({kBatch, kPos}, 1, kBool);
+      mask.mutable_data<bool>()[0] = mask.mutable_data<bool>()[1] = false;
+      variant.context.key_mask = mask;
+    }
+  }
   return variants;
 }
 
@@ -455,6 +485,31 @@ TEST(KvStateTest, QueriesAloneMayBeOnATape) {
   double size = 0;
   for (double d : grads[*W_Q].ToDoubles()) size += std::abs(d);
   EXPECT_GT(size, 0.1);
+}
+
+// sigmoid(1000) is 1: nothing of the key before. And without the option there is no such parameter.
+TEST(SmearedKeysTest, WithoutAShareOfTheKeyBeforeTheBitsAreThoseOfPlainAttention) {
+  for (const DType dtype : {kF32, kF64}) {
+    AttentionConfig config = Base();
+    AttentionMixer plain(config);
+    config.smeared_keys = true;
+    AttentionMixer smeared(config);
+    Randomize(plain, 1, dtype);
+    Randomize(smeared, 1, dtype);
+    EXPECT_EQ(Parameters(smeared).size(), Parameters(plain).size() + 1);
+    for (const Parameter& p : Parameters(smeared)) {
+      if (p.name == "alpha") *p.value = Tensor::Full({4}, 1000, dtype);
+    }
+    const Tensor x = ConvertTo(RandomNormal({kBatch, kPos, kModel}, 3), dtype);
+    const auto forward = [&](const AttentionMixer& mixer) {
+      return mixer.Forward(x, Context(0, kPos), nullptr, Scope()).ToDoubles();
+    };
+    EXPECT_EQ(forward(smeared), forward(plain));
+    for (const Parameter& p : Parameters(smeared)) {
+      if (p.name == "alpha") *p.value = Tensor::Full({4}, 0, dtype);
+    }
+    EXPECT_NE(forward(smeared), forward(plain));
+  }
 }
 
 }  // namespace

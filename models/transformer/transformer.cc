@@ -79,6 +79,7 @@ std::unique_ptr<Mixer> MakeAttention(const TransformerConfig& c, int layer) {
     attention.rotary_interleaved = c.rotary_interleaved;
     attention.rotary_scaling = c.rotary_scaling;
   }
+  attention.smeared_keys = c.smeared_keys;
   attention.alibi = c.positions == Positions::kAlibi;
   attention.dropout = c.attn_dropout;
   attention.init_scale = c.init_scale;

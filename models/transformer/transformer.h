@@ -42,6 +42,7 @@ struct TransformerConfig {
   bool attention_bias = true;
   bool scale_by_layer = false;  // scores of layer l are further divided by l + 1
   double attention_scale = 0;   // 0: 1 / sqrt(d_head)
+  bool smeared_keys = false;    // keys mixed with those before them, see AttentionConfig
 
   int64_t d_mlp = 0;
   Activation activation = Activation::kGeluTanh;

@@ -80,6 +80,15 @@ std::vector<ContractCase> Variants() {
   c.scale_by_layer = true;
   add("Alibi", c);
 
+  c = Base({{"attn"}, {"attn", "mlp"}});
+  c.smeared_keys = true;
+  c.n_kv_heads = 2;
+  c.positions = Positions::kShortformer;
+  add("SmearedKeys", c);
+  c.positions = Positions::kRotary;
+  c.attn_dropout = 0;
+  add("SmearedKeysRotated", c);
+
   add("ZeroLayers", Base({}));
   return variants;
 }

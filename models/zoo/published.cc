@@ -18,7 +18,7 @@ bool IsCommon(const C& c, const std::vector<std::string>& block) {
   return !c.blocks.empty() &&
          std::all_of(c.blocks.begin(), c.blocks.end(), [&](const auto& b) { return b == block; }) &&
          c.norm_placement == NormPlacement::kPre && c.final_norm && !c.unembed_bias &&
-         !c.rotary_interleaved;
+         !c.rotary_interleaved && !c.smeared_keys;
 }
 
 bool HeadsFillTheStream(const C& c) {

@@ -50,6 +50,7 @@ void VisitFields(Config& c, Visitor&& v) {
   v.Bool("attention_bias", c.attention_bias);
   v.Bool("scale_by_layer", c.scale_by_layer);
   v.Number("attention_scale", c.attention_scale, 0, 1e12);
+  v.Bool("smeared_keys", c.smeared_keys);
   v.Int("d_mlp", c.d_mlp, 0, 4 * C::kMaxWidth);
   v.Activation("activation", c.activation);
   v.Bool("gated_mlp", c.gated_mlp);

@@ -273,6 +273,7 @@ TEST_F(ZooTest, OurOwnConfigsKeepEveryField) {
   c.n_kv_heads = 2;
   c.d_head = 6;
   c.attention_bias = c.mlp_bias = c.final_norm = c.unembed_bias = false;
+  c.smeared_keys = true;
   c.scale_by_layer = c.gated_mlp = c.parallel = c.tied = c.rotary_interleaved = true;
   c.attention_scale = 0.3;
   c.d_mlp = 20;
