@@ -92,11 +92,12 @@ int main(int argc, char** argv) {
   bool list = false;
   residual::ExperimentOptions options;
   options.out = "reproduce";
+  options.program = argv[0];
   cli.Positional("NAME", &name, "experiment to run");
   cli.Bool("list", &list, "say which experiments there are");
   cli.Bool("quick", &options.quick,
            "a smaller setting with bounds of its own: ten minutes at most");
-  cli.Path("data", &options.data, "folder of the data, for experiments that read some");
+  cli.Path("data", &options.data, "folder or file of the data, for experiments that read some");
   cli.Path("config", &options.config,
            "settings of the experiment as a JSON object, for experiments that take some");
   cli.Path("out", &options.out, "folder for report.html and claims.json");

@@ -57,7 +57,7 @@ BigramFit CompareWithBigrams(const Tensor& logits, const BigramTable& table, int
   RESIDUAL_CHECK(logits.shape() == Shape({n, n})) << logits.ToString();
   const std::vector<double> scores = logits.ToDoubles();
   BigramFit fit;
-  std::vector<double> log_unigram, lift_p, lift_q;
+  std::vector<double> log_unigram, log_ps, log_qs;
   const double total = static_cast<double>(table.total());
   for (int64_t t = 0; t < n; ++t) {
     if (table.count(t) == 0) continue;
@@ -74,16 +74,16 @@ BigramFit CompareWithBigrams(const Tensor& logits, const BigramTable& table, int
       fit.kl += count / total * (log_p - log_q);
       fit.unigram_kl += count / total * (log_p - log_o);
       if (count < least) continue;
-      fit.log_p.push_back(log_p);
-      fit.log_q.push_back(log_q);
+      log_ps.push_back(log_p);
+      log_qs.push_back(log_q);
       log_unigram.push_back(log_o);
-      lift_p.push_back(log_p - log_o);
-      lift_q.push_back(log_q - log_o);
+      fit.lift_p.push_back(log_p - log_o);
+      fit.lift_q.push_back(log_q - log_o);
     }
   }
-  fit.correlation = Correlation(fit.log_p, fit.log_q);
-  fit.unigram_correlation = Correlation(fit.log_p, log_unigram);
-  fit.lift_correlation = Correlation(lift_p, lift_q);
+  fit.correlation = Correlation(log_ps, log_qs);
+  fit.unigram_correlation = Correlation(log_ps, log_unigram);
+  fit.lift_correlation = Correlation(fit.lift_p, fit.lift_q);
   return fit;
 }
 

@@ -34,8 +34,8 @@ class BigramTable {
 Tensor DirectPathLogits(const ResidualModel& model);
 
 struct BigramFit {
-  // sum_t p(t) KL(p(. | t) || q(. | t)), nats: p of the table, q the softmax of the logits; and with
-  // p(.), which knows nothing of t, in place of q: what there is to know.
+  // sum_t p(t) KL(p(. | t) || q(. | t)), nats: p of the table, q the softmax of the logits; and
+  // with p(.), which knows nothing of t, in place of q: what there is to know.
   double kl = 0, unigram_kl = 0;
   // The share of it that the logits know: 1 - kl / unigram_kl.
   double share() const { return 1 - kl / unigram_kl; }
@@ -43,8 +43,8 @@ struct BigramFit {
   // least `least` times, alike: how much a token raises another, without how common that one is.
   // And of log p(o | t) with log q(o | t), and with log p(o).
   double lift_correlation = 0, correlation = 0, unigram_correlation = 0;
-  // The points behind it: log p(o | t) and log q(o | t).
-  std::vector<double> log_p, log_q;
+  // The points behind it: log p(o | t) - log p(o) and log q(o | t) - log p(o).
+  std::vector<double> lift_p, lift_q;
 };
 
 // logits: [d_vocab, d_vocab] (CHECKed).

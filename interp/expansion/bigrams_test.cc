@@ -45,12 +45,12 @@ TEST(CompareWithBigramsTest, TheTableItselfKnowsAll) {
   EXPECT_NEAR(fit.share(), 1, 1e-12);
   EXPECT_NEAR(fit.correlation, 1, 1e-12);
   EXPECT_NEAR(fit.lift_correlation, 1, 1e-12);
-  EXPECT_EQ(fit.log_p.size(), 3);
+  EXPECT_EQ(fit.lift_p.size(), 3);
   // By hand: p(.) = (2, 2, 1, 0) / 5.
-  const double unigram = 0.4 * std::log(2.0 / 3 / 0.4) + 0.2 * std::log(1.0 / 3 / 0.2) +
-                         0.4 * std::log(1 / 0.4);
+  const double unigram =
+      0.4 * std::log(2.0 / 3 / 0.4) + 0.2 * std::log(1.0 / 3 / 0.2) + 0.4 * std::log(1 / 0.4);
   EXPECT_NEAR(fit.unigram_kl, unigram, 1e-12);
-  EXPECT_EQ(CompareWithBigrams(same, table, 2).log_p.size(), 2);
+  EXPECT_EQ(CompareWithBigrams(same, table, 2).lift_p.size(), 2);
 }
 
 TEST(CompareWithBigramsTest, UnigramsKnowNothingOfIt) {

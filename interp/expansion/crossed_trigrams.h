@@ -34,7 +34,7 @@ struct CrossedTrigrams {
 // outs, found among the head's `among` best triples. Both pairs occur at least `least` times.
 std::vector<CrossedTrigrams> FindCrossed(const HeadCircuits& circuits,
                                          const HeadCircuits::Head& head, const BigramTable& bigrams,
-                                         int64_t count, int64_t among = 4000, int64_t least = 3);
+                                         int64_t count, int64_t among = 1000, int64_t least = 3);
 
 // How much a source earlier in the text raises what comes after a destination, measured on the
 // whole model: rows [batch, pos] of text get the destination as their last token, and the source

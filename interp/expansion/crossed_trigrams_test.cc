@@ -65,7 +65,7 @@ TEST(CrossedTrigramsTest, FindsKeepInMindAndKeepAtBay) {
   EXPECT_EQ(found[0].second.out, kBay);
   // Written once, it is no bug; nor is a pair that was seen too seldom a triple.
   EXPECT_TRUE(FindCrossed(circuits, head, Text(true), 5).empty());
-  EXPECT_TRUE(FindCrossed(circuits, head, Text(false), 5, 4000, 4).empty());
+  EXPECT_TRUE(FindCrossed(circuits, head, Text(false), 5, 1000, 4).empty());
   EXPECT_TRUE(FindCrossed(circuits, head, Text(false), 5, 1).empty());
 }
 

@@ -63,16 +63,15 @@ TEST(TermImportanceTest, RunsWithOutputsOfRunsBeforeAreSumsOverPathsUpToAnOrder)
   }
   ASSERT_EQ(terms->with_layer.size(), 3);
   for (int layer = 0; layer < 3; ++layer) {
-    EXPECT_NEAR(terms->with_layer[layer], LossOf(expansion,
-                                                 [&](auto& heads) {
-                                                   return heads.empty() ||
-                                                          (heads.size() == 1 &&
-                                                           heads[0].layer == layer);
-                                                 }),
+    EXPECT_NEAR(terms->with_layer[layer],
+                LossOf(expansion,
+                       [&](auto& heads) {
+                         return heads.empty() || (heads.size() == 1 && heads[0].layer == layer);
+                       }),
                 1e-12);
   }
-  EXPECT_NEAR(terms->up_to_order[3],
-              CrossEntropy(model->Forward({Tokens()}), Targets(), {}).Item(), 1e-12);
+  EXPECT_NEAR(terms->up_to_order[3], CrossEntropy(model->Forward({Tokens()}), Targets(), {}).Item(),
+              1e-12);
   EXPECT_DOUBLE_EQ(terms->uniform_loss, std::log(7));
 }
 

@@ -1,6 +1,7 @@
 #include "tools/experiments/experiments.h"
 
 #include "tools/experiments/copying/mamba_copying.h"
+#include "tools/experiments/framework/framework.h"
 #include "tools/experiments/mamba/mamba_induction.h"
 #include "tools/experiments/s4/s4_mnist.h"
 
@@ -8,6 +9,9 @@ namespace residual {
 
 const std::vector<Experiment>& Experiments() {
   static const auto& experiments = *new std::vector<Experiment>{
+      {"framework",
+       "Attention-only transformers as sums over paths, taken apart (Elhage et al. 2021)",
+       Framework},
       {"mamba_copying", "Selective copying with Mamba and with S4 (Gu and Dao 2023, table 1)",
        MambaCopying},
       {"mamba_induction",

@@ -24,12 +24,12 @@ absl::StatusOr<NamedText> ReadTextOrOwn(const std::string& path, const std::stri
   std::string why;
   const std::unique_ptr<Runfiles> runfiles(Runfiles::Create(program, &why));
   if (runfiles == nullptr) {
-    return absl::NotFoundError(absl::StrCat("the project's own text is not beside the program (",
-                                            why, "); give ", flag));
+    return absl::NotFoundError(
+        absl::StrCat("the project's own text is not beside the program (", why, "); give ", flag));
   }
   text.name = kOwnTextName;
-  RESIDUAL_ASSIGN_OR_RETURN(text.bytes,
-                            ReadFile(runfiles->Rlocation("residual/tools/own_text/own_text_file.txt")));
+  RESIDUAL_ASSIGN_OR_RETURN(
+      text.bytes, ReadFile(runfiles->Rlocation("residual/tools/own_text/own_text_file.txt")));
   return text;
 }
 

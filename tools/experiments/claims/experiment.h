@@ -36,9 +36,10 @@ struct Findings {
 struct ExperimentOptions {
   bool quick = false;  // a smaller setting that still shows the claim, in minutes
   uint64_t seed = 0;
-  std::string data;    // --data, or ""
-  std::string config;  // --config, or ""
-  std::string out;     // a folder that exists
+  std::string data;     // --data, or ""
+  std::string config;   // --config, or ""
+  std::string out;      // a folder that exists
+  std::string program;  // argv[0], beside which the project's own text lies
   // A line for people: what is being done, what came of it.
   std::function<void(const std::string& line)> say;
 };
