@@ -3,6 +3,7 @@
 #include "tools/experiments/copying/mamba_copying.h"
 #include "tools/experiments/framework/framework.h"
 #include "tools/experiments/mamba/mamba_induction.h"
+#include "tools/experiments/phase/induction_phase.h"
 #include "tools/experiments/s4/s4_mnist.h"
 
 namespace residual {
@@ -12,6 +13,9 @@ const std::vector<Experiment>& Experiments() {
       {"framework",
        "Attention-only transformers as sums over paths, taken apart (Elhage et al. 2021)",
        Framework},
+      {"induction_phase",
+       "When induction heads form, and what smeared keys do to it (Olsson et al. 2022)",
+       InductionPhase},
       {"mamba_copying", "Selective copying with Mamba and with S4 (Gu and Dao 2023, table 1)",
        MambaCopying},
       {"mamba_induction",
