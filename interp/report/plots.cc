@@ -353,4 +353,76 @@ json PlanePlot(const std::vector<Dots>& dots, const std::string& x_title,
   return spec;
 }
 
+json GraphPlot(const std::vector<GraphNode>& nodes, const std::vector<GraphLink>& links,
+               const std::vector<LinkKind>& kinds, int height) {
+  double largest = 0;
+  for (const GraphLink& link : links) largest = std::max(largest, std::abs(link.weight));
+  json points = json::array(), lines = json::array();
+  for (const GraphNode& node : nodes) {
+    points.push_back({{"t", node.label}, {"x", Number(node.x)}, {"y", Number(node.y)}});
+  }
+  const int count = static_cast<int>(nodes.size());
+  for (const GraphLink& link : links) {
+    RESIDUAL_CHECK(link.from >= 0 && link.from < count && link.to >= 0 && link.to < count)
+        << link.from << " to " << link.to << " of " << count << " nodes";
+    RESIDUAL_CHECK_LT(static_cast<size_t>(link.kind), kinds.size());
+    const double share = largest > 0 ? std::abs(link.weight) / largest : 0;
+    lines.push_back({{"x", Number(nodes[link.from].x)},
+                     {"y", Number(nodes[link.from].y)},
+                     {"x2", Number(nodes[link.to].x)},
+                     {"y2", Number(nodes[link.to].y)},
+                     {"w", 1 + 3 * share},
+                     {"c", kinds[link.kind].color},
+                     {"t", link.note}});
+  }
+  json spec = Frame(height);
+  spec["data"] = {{{"name", "nodes"}, {"values", points}}, {{"name", "links"}, {"values", lines}}};
+  json& scales = spec["scales"] = json::array();
+  scales.push_back(
+      {{"name", "x"}, {"type", "linear"}, {"domain", {0, 1}}, {"range", "width"}, {"nice", false}});
+  scales.push_back(Linear("y", "height", std::nullopt, std::nullopt, false,
+                          {{"data", "nodes"}, {"field", "y"}}));
+  scales[1]["nice"] = false;
+  scales[1]["padding"] = 16;
+  scales.push_back(ColorScale());
+  if (kinds.size() > 1) spec["legends"] = {Legend(kinds, scales, "stroke", "stroke")};
+  const auto place = [](const char* channel, const char* field) {
+    return json{{"scale", channel}, {"field", field}};
+  };
+  json& marks = spec["marks"] = json::array();
+  marks.push_back({{"type", "rule"},
+                   {"from", {{"data", "links"}}},
+                   {"encode",
+                    {{"update",
+                      {{"x", place("x", "x")},
+                       {"y", place("y", "y")},
+                       {"x2", place("x", "x2")},
+                       {"y2", place("y", "y2")},
+                       {"stroke", ColorOf("c")},
+                       {"strokeOpacity", Value(0.6)},
+                       {"strokeWidth", {{"field", "w"}}},
+                       {"tooltip", Signal("datum.t")}}},
+                     {"hover", {{"strokeOpacity", Value(1)}}}}}});
+  marks.push_back({{"type", "symbol"},
+                   {"from", {{"data", "nodes"}}},
+                   {"encode",
+                    {{"update",
+                      {{"x", place("x", "x")},
+                       {"y", place("y", "y")},
+                       {"size", Value(60)},
+                       {"fill", Signal("ink")},
+                       {"tooltip", Signal("datum.t")}}}}}});
+  marks.push_back({{"type", "text"},
+                   {"from", {{"data", "nodes"}}},
+                   {"encode",
+                    {{"update",
+                      {{"x", place("x", "x")},
+                       {"y", place("y", "y")},
+                       {"dy", Value(-9)},
+                       {"align", Value("center")},
+                       {"fill", Signal("ink")},
+                       {"text", {{"field", "t"}}}}}}}});
+  return spec;
+}
+
 }  // namespace residual

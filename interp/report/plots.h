@@ -69,6 +69,26 @@ struct Dots {
 nlohmann::json PlanePlot(const std::vector<Dots>& dots, const std::string& x_title,
                          const std::string& y_title);
 
+// Nodes and links between them, drawn where the nodes say: a circuit. A link's width is its
+// weight's size, of the largest.
+struct GraphNode {
+  std::string label;
+  double x = 0, y = 0;  // x in [0, 1]; y is up
+};
+struct GraphLink {
+  int from = 0, to = 0;  // nodes
+  double weight = 0;
+  int kind = 0;
+  std::string note;  // shown when pointed at
+};
+struct LinkKind {
+  std::string name;
+  int color = 0;
+};
+// Links name nodes and kinds that there are (CHECKed).
+nlohmann::json GraphPlot(const std::vector<GraphNode>& nodes, const std::vector<GraphLink>& links,
+                         const std::vector<LinkKind>& kinds, int height);
+
 }  // namespace residual
 
 #endif  // RESIDUAL_INTERP_REPORT_PLOTS_H_

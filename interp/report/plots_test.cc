@@ -102,5 +102,23 @@ TEST(PlotsTest, Planes) {
   EXPECT_EQ(PlanePlot({}, "re", "im")["scales"][0]["domain"][1], 1);
 }
 
+TEST(GraphPlotTest, DrawsNodesAndLinks) {
+  const auto spec = GraphPlot({{"embed", 0.5, 0}, {"L0H1", 0.25, 1}, {"logits", 0.5, 2}},
+                              {{0, 1, 0.5, 0, "embed->L0H1.q"}, {1, 2, -2, 1, "L0H1->logits"}},
+                              {{"queries", 0}, {"others", 3}}, 200);
+  const auto& nodes = spec["data"][0]["values"];
+  const auto& links = spec["data"][1]["values"];
+  ASSERT_EQ(nodes.size(), 3);
+  ASSERT_EQ(links.size(), 2);
+  EXPECT_EQ(nodes[1]["t"], "L0H1");
+  EXPECT_EQ(links[1]["w"], 4);  // the widest
+  EXPECT_EQ(links[0]["w"], 1.75);
+  EXPECT_EQ(links[1]["c"], 3);
+  EXPECT_EQ(links[1]["y"], 1);
+  EXPECT_EQ(links[1]["y2"], 2);
+  EXPECT_EQ(spec["legends"].size(), 1);
+  EXPECT_EQ(spec["height"], 200);
+}
+
 }  // namespace
 }  // namespace residual

@@ -168,6 +168,21 @@ absl::Status WriteSafetensors(const std::string& path, absl::Span<const NamedTen
            std::make_pair(-rank(b), absl::string_view(tensors[b].first));
   });
 
+  std::vector<SafetensorsWriter::Entry> entries;
+  for (const size_t i : order) {
+    const auto& [name, value] = tensors[i];
+    RESIDUAL_CHECK(value.defined()) << name;
+    entries.push_back({name, value.dtype(), value.shape()});
+  }
+  RESIDUAL_ASSIGN_OR_RETURN(SafetensorsWriter writer,
+                            SafetensorsWriter::Create(path, std::move(entries), metadata));
+  for (const size_t i : order) RESIDUAL_RETURN_IF_ERROR(writer.Append(tensors[i].second));
+  return writer.Commit();
+}
+
+absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(
+    const std::string& path, std::vector<Entry> entries,
+    const std::map<std::string, std::string>& metadata) {
   std::string header = "{";
   const auto begin_field = [&](const std::string& name) {
     if (header.size() > 1) header += ",";
@@ -187,9 +202,8 @@ absl::Status WriteSafetensors(const std::string& path, absl::Span<const NamedTen
   }
   std::set<absl::string_view> names;
   uint64_t offset = 0;
-  for (const size_t i : order) {
-    const auto& [name, value] = tensors[i];
-    RESIDUAL_CHECK(value.defined()) << name;
+  for (const auto& [name, dtype, shape] : entries) {
+    const uint64_t bytes = shape.elements() * SizeOf(dtype);
     if (name == "__metadata__" || !names.insert(name).second) {
       return absl::InvalidArgumentError(absl::StrCat(
           path, ": tensor ", Quoted(name),
@@ -197,10 +211,10 @@ absl::Status WriteSafetensors(const std::string& path, absl::Span<const NamedTen
     }
     RESIDUAL_ASSIGN_OR_RETURN(const std::string json_name, JsonString(path, name));
     begin_field(json_name);
-    absl::StrAppend(&header, "{\"dtype\":\"", FormatDTypeOf(value.dtype()).name, "\",\"shape\":[",
-                    absl::StrJoin(value.shape().sizes(), ","), "],\"data_offsets\":[", offset, ",",
-                    offset + value.bytes(), "]}");
-    offset += value.bytes();
+    absl::StrAppend(&header, "{\"dtype\":\"", FormatDTypeOf(dtype).name, "\",\"shape\":[",
+                    absl::StrJoin(shape.sizes(), ","), "],\"data_offsets\":[", offset, ",",
+                    offset + bytes, "]}");
+    offset += bytes;
   }
   header += "}";
   header.resize((header.size() + 7) / 8 * 8, ' ');
@@ -209,21 +223,33 @@ absl::Status WriteSafetensors(const std::string& path, absl::Span<const NamedTen
                                                    " bytes, at most ", kMaxHeaderBytes));
   }
 
-  RESIDUAL_ASSIGN_OR_RETURN(std::unique_ptr<AtomicFile> file, AtomicFile::Create(path));
+  SafetensorsWriter writer;
+  RESIDUAL_ASSIGN_OR_RETURN(writer.file_, AtomicFile::Create(path));
   const uint64_t length = header.size();
-  RESIDUAL_RETURN_IF_ERROR(file->Append({reinterpret_cast<const char*>(&length), sizeof(length)}));
-  RESIDUAL_RETURN_IF_ERROR(file->Append(header));
-  for (const size_t i : order) {
-    Tensor value = tensors[i].second;
-    if (value.device() != kCpu) {
-      Tensor host = Tensor::Uninitialized(value.shape(), value.dtype());
-      CopyBytes(value, host);
-      value = host;
-    }
-    RESIDUAL_RETURN_IF_ERROR(
-        file->Append({static_cast<const char*>(value.raw_data()), value.bytes()}));
+  RESIDUAL_RETURN_IF_ERROR(
+      writer.file_->Append({reinterpret_cast<const char*>(&length), sizeof(length)}));
+  RESIDUAL_RETURN_IF_ERROR(writer.file_->Append(header));
+  writer.entries_ = std::move(entries);
+  return writer;
+}
+
+absl::Status SafetensorsWriter::Append(const Tensor& value) {
+  RESIDUAL_CHECK_LT(next_, entries_.size()) << "more tensors than were announced";
+  const Entry& entry = entries_[next_++];
+  RESIDUAL_CHECK(value.shape() == entry.shape && value.dtype() == entry.dtype)
+      << entry.name << " is " << value.ToString() << ", announced as " << Name(entry.dtype)
+      << entry.shape;
+  Tensor host = value;
+  if (value.device() != kCpu) {
+    host = Tensor::Uninitialized(value.shape(), value.dtype());
+    CopyBytes(value, host);
   }
-  return file->Commit();
+  return file_->Append({static_cast<const char*>(host.raw_data()), host.bytes()});
+}
+
+absl::Status SafetensorsWriter::Commit() {
+  RESIDUAL_CHECK_EQ(next_, entries_.size()) << "tensors that were announced are missing";
+  return file_->Commit();
 }
 
 }  // namespace residual

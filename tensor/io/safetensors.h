@@ -85,6 +85,33 @@ using NamedTensor = std::pair<std::string, Tensor>;
 absl::Status WriteSafetensors(const std::string& path, absl::Span<const NamedTensor> tensors,
                               const std::map<std::string, std::string>& metadata = {});
 
+// The same tensor by tensor, for more than memory is to hold: what there is comes first, the values
+// follow in that order. For files whose tensors are of one dtype, or lie widest first: others are
+// not aligned.
+class SafetensorsWriter {
+ public:
+  struct Entry {
+    std::string name;
+    DType dtype = kF32;
+    Shape shape;
+  };
+  // InvalidArgument as WriteSafetensors.
+  static absl::StatusOr<SafetensorsWriter> Create(
+      const std::string& path, std::vector<Entry> entries,
+      const std::map<std::string, std::string>& metadata = {});
+
+  // The next entry; CHECKs its dtype and shape.
+  absl::Status Append(const Tensor& value);
+  // The file is there from now on, whole; CHECKs that all entries are.
+  absl::Status Commit();
+
+ private:
+  SafetensorsWriter() = default;
+  std::unique_ptr<AtomicFile> file_;
+  std::vector<Entry> entries_;
+  size_t next_ = 0;
+};
+
 }  // namespace residual
 
 #endif  // RESIDUAL_TENSOR_IO_SAFETENSORS_H_

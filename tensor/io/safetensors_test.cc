@@ -437,6 +437,26 @@ TEST(SafetensorsTest, RoundTripOfEveryDType) {
   }
 }
 
+TEST(SafetensorsTest, WritesTensorByTensor) {
+  const std::string path = testing::TempDir() + "/streamed.safetensors";
+  auto writer = SafetensorsWriter::Create(
+      path, {{"z", kF32, {2, 3}}, {"a", kF32, {0, 4}}, {"m", kF32, {1}}}, {{"kind", "test"}});
+  ASSERT_TRUE(writer.ok()) << writer.status().message();
+  ASSERT_TRUE(writer->Append(Tensor::Of<float>({2, 3}, {1, 2, 3, 4, 5, 6})).ok());
+  EXPECT_FALSE(SafetensorsFile::Open(path).ok());  // not there before it is whole
+  ASSERT_TRUE(writer->Append(Tensor::Zeros({0, 4})).ok());
+  ASSERT_TRUE(writer->Append(Tensor::Of<float>({1}, {7})).ok());
+  ASSERT_TRUE(writer->Commit().ok());
+  const auto file = SafetensorsFile::Open(path);
+  ASSERT_TRUE(file.ok()) << file.status().message();
+  EXPECT_EQ(file->metadata().at("kind"), "test");
+  EXPECT_EQ(file->Read("z")->ToDoubles(), (std::vector<double>{1, 2, 3, 4, 5, 6}));
+  EXPECT_EQ(file->Read("a")->shape(), Shape({0, 4}));
+  EXPECT_EQ(file->Read("m")->Item(), 7);
+  EXPECT_EQ(SafetensorsWriter::Create(path, {{"a", kF32, {1}}, {"a", kF32, {1}}}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
 TEST(SafetensorsTest, WriterRefusesBadNames) {
   const Tensor x = Tensor::Zeros({1});
   struct {

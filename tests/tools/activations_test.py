@@ -96,8 +96,49 @@ class ActivationsTest(unittest.TestCase, tools.ToolTest):
         done, out = self.run_tool(_file(input_ids=("I64", [1, 2], [5, 6])), "--names=hook_embed",
                                   "--json")
         self.assertEqual(done.code, 0)
-        self.assertEqual(done.json(), {"out": out, "tensors": [
+        self.assertEqual(done.json(), {"out": out, "bytes": 2 * 48 * 4, "on_disk": False, "tensors": [
             {"name": "hook_embed", "shape": [1, 2, 48]}, {"name": "logits", "shape": [1, 2, 311]}]})
+
+    def test_parts_of_a_run(self):
+        folder = tools.golden("gpt2_tiny")
+        tokens = os.path.join(folder, "inputs.safetensors")
+        whole = self.activations(tokens)
+        rows, length, _ = whole["blocks.1.hook_resid_pre"][0]
+        below = self.activations(tokens, "--stop_at_layer=1", "--names=*resid_pre,*hook_pattern")
+        self.assertEqual(sorted(below), ["blocks.0.attn.hook_pattern", "blocks.0.hook_resid_pre",
+                                         "resid"])
+        self.assert_close(below["resid"], whole["blocks.1.hook_resid_pre"], 1e-5)
+        # From a file's stream on; by its name, or another.
+        done, made = self.run_tool(tokens, "--names=*hook_resid_pre")
+        self.assertEqual(done.code, 0, done.err)
+        for resid in (made, made + ":blocks.1.hook_resid_pre"):
+            above = self.activations(tokens, "--start_at_layer=1", "--resid=" + resid,
+                                     "--names=*hook_mlp_out")
+            self.assertEqual(sorted(above), ["blocks.1.hook_mlp_out", "logits"])
+            self.assert_close(above["logits"], whole["logits"], 1e-5)
+        some = self.activations(tokens, "--names=*hook_pattern,*resid_post", "--layers=-1",
+                                "--positions=-1,0", "--heads=1")
+        shape, values = some["blocks.1.attn.hook_pattern"]
+        self.assertEqual(shape, [rows, 1, 2, length])
+        heads = whole["blocks.1.attn.hook_pattern"][0][1]
+        start = (heads > 1) * length * length + (length - 1) * length
+        self.assert_close(([length], values[:length]), ([length], whole[
+            "blocks.1.attn.hook_pattern"][1][start:start + length]), 1e-5)
+        self.assertEqual(some["blocks.1.hook_resid_post"][0][1], 2)
+        self.assertNotIn("blocks.0.hook_resid_post", some)
+
+    def test_more_than_memory_is_to_hold(self):
+        tokens = os.path.join(tools.golden("gpt2_tiny"), "inputs.safetensors")
+        done, out = self.run_tool(tokens, "--memory_limit=0", "--json")
+        self.assertEqual(done.code, 0, done.err)
+        self.assertTrue(done.json()["on_disk"])
+        streamed, whole = tools.read_safetensors(out), self.activations(tokens)
+        self.assertEqual(streamed, whole)
+        planned = tools.run("activations", "--model=" + tools.golden("gpt2_tiny"),
+                            "--tokens=" + tokens, "--plan", "--json").json()
+        held = sum(4 * len(values) for name, (_, values) in whole.items() if name != "logits")
+        self.assertEqual(planned["bytes"], held)
+        self.assertEqual(len(planned["tensors"]), len(whole) - 1)
 
     def test_a_list_of_patterns_serves_models_of_all_kinds(self):
         folder = tools.golden("mamba_auto")
@@ -128,6 +169,15 @@ class ActivationsTest(unittest.TestCase, tools.ToolTest):
         good = _file(input_ids=("I64", [1, 2], [5, 6]))
         fails(2, good, "--names=blocks.0.attn.hook_patern")("--names",
                                                             "did you mean", "hook_pattern")
+        fails(2, good, "--layers=2")("layer 2 of the model is outside [-2, 2)")
+        fails(2, good, "--positions=2")("position 2 of prompts of 2 tokens")
+        fails(2, good, "--positions=a")("--positions: 'a'")
+        fails(2, good, "--heads=9", "--names=*hook_z")("head 9 of 'blocks.0.attn.hook_z'")
+        fails(1, good, "--start_at_layer=1")("needs the stream that enters it")
+        fails(1, good, "--stop_at_layer=3")("stop_at_layer is 3")
+        fails(1, good, "--start_at_layer=1", "--resid=" + good)("no tensor", "hook_resid_pre")
+        fails(1, good, "--start_at_layer=1", "--resid=" + good + ":input_ids")(
+            "the stream that enters layer 1 is i64[1, 2]")
         fails(1, good, "--input=input_idz")("no tensor 'input_idz'; did you mean 'input_ids'?")
         fails(1, good, "--mask=m")("no tensor 'm'")
         fails(1, _file(input_ids=("I64", [1, 2], [5, 311])))(

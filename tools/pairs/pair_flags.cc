@@ -1,6 +1,5 @@
 #include "tools/pairs/pair_flags.h"
 
-#include <cstdio>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -11,22 +10,14 @@
 #include "models/text/tokenizer.h"
 #include "tensor/base/status_macros.h"
 #include "tools/cli/model_flags.h"
+#include "tools/cli/tensor_path.h"
 
 namespace residual {
 namespace {
 
-// FILE or FILE:NAME. A file of the whole name goes first: a name may hold a colon.
 absl::StatusOr<ModelInput> ReadPrompts(const char* flag, const std::string& text) {
-  const size_t colon = text.rfind(':');
-  std::string path = text, name = "input_ids";
-  std::FILE* const whole = std::fopen(text.c_str(), "rb");
-  if (whole != nullptr) {
-    std::fclose(whole);
-  } else if (colon != std::string::npos && text.find('/', colon) == std::string::npos) {
-    path = text.substr(0, colon);
-    name = text.substr(colon + 1);
-  }
-  absl::StatusOr<ModelInput> input = ReadModelInput(path, name);
+  const TensorPath at = SplitTensorPath(text, "input_ids");
+  absl::StatusOr<ModelInput> input = ReadModelInput(at.path, at.name);
   if (!input.ok()) {
     return absl::Status(input.status().code(),
                         absl::StrCat("--", flag, ": ", input.status().message()));
