@@ -322,6 +322,45 @@ TEST(AttributionTest, MakesEachRunOnce) {
   }
 }
 
+// Any mixer; and prompts that do not differ, so that no patch changes anything.
+TEST(AttributionTest, StateSpacesAndPromptsThatAreTheSame) {
+  TransformerConfig config;
+  config.d_model = 8;
+  config.n_ctx = 16;
+  config.d_vocab = 31;
+  config.blocks = {{"s4"}, {"mamba"}, {"s4d"}};
+  const auto model = BuildTransformer(config);
+  Initialize(*model, 5, kF64);
+  const Metric metric = LogitDifference({3, 9}, {17, 0});
+  for (const bool same : {false, true}) {
+    auto session = *PatchSession::Create(*model, Prompts(true), Prompts(same));
+    for (const char* kind : {"resid_pre", "mixer_out"}) {
+      const auto planned = PlanSweep(session, kind, "pos");
+      ASSERT_TRUE(planned.ok()) << planned.status().message();
+      const auto exact = session.Run(planned->patches, metric);
+      ASSERT_TRUE(exact.ok()) << exact.status().message();
+      const std::vector<double> corrupted = *session.Corrupted(metric);
+      for (const bool drop : {false, true}) {
+        AttributionOptions options;
+        options.qk_fix = options.grad_drop = drop;
+        const auto scores = AttributePatches(session, planned->patches, metric, options);
+        ASSERT_TRUE(scores.ok()) << scores.status().message();
+        double largest = 0;
+        for (size_t i = 0; i < scores->size(); ++i) {
+          for (int e = 0; e < 2; ++e) {
+            largest = std::max(largest, std::abs((*scores)[i][e]));
+            // Read with a state, as the corrupted run is, they round otherwise.
+            if (same) {
+              EXPECT_NEAR((*exact)[i][e], corrupted[e], 1e-9);
+            }
+          }
+        }
+        EXPECT_EQ(largest < 1e-9, same) << largest;
+      }
+    }
+  }
+}
+
 TEST(AttributionTest, WhatTheFixesCannotDoIsSaid) {
   const auto model = Model(1);
   auto session = *PatchSession::Create(*model, Prompts(true), Prompts(false));
