@@ -32,6 +32,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE))
 
+import turns  # noqa: E402
+from turns import medians, timed  # noqa: E402
+
 THREADS = 2
 LAYERS, D_MODEL, N_CTX, D_VOCAB = 12, 768, 1024, 50257
 # Parameters: those of matrices, those of gains and biases, and the table of positions.
@@ -139,17 +142,6 @@ class Bench:
 
         return self._make(("gguf", dtype), make)
 
-    def turns(self, sides):
-        """Medians of the seconds that each of {name: function} gives, turn by turn."""
-        times = {name: [] for name in sides}
-        for turn in range(self.rounds + 1):
-            for name, side in sides.items():
-                seconds = side()
-                if turn > 0:  # the first is to warm up
-                    times[name].append(seconds)
-                time.sleep(0.01)  # let the other side's threads go to sleep
-        return {name: statistics.median(values) for name, values in times.items()}
-
     def command(self, dtype, prompt, count, quantize=False):
         return [
             self.generate,
@@ -218,30 +210,24 @@ def prefill(bench, pos):
         name: float((logits.double() - exact).abs().max() / exact.abs().max())
         for name, logits in errors.items()
     }
-    medians = bench.turns(sides)
+    middle = medians(sides, bench.rounds)
     best = model_rows.gpt2_work(pos, pos, 1) / bench.race.limits(THREADS)["f32"]
     for peer, goal in (("Hugging Face", 1.3), ("llama.cpp", 1.1)):
-        if peer in medians:
+        if peer in middle:
             yield row(
                 "prefill",
                 f"1x{pos}",
                 "f32",
                 peer,
-                medians["ours"],
-                medians[peer],
+                middle["ours"],
+                middle[peer],
                 goal,
-                limit_share=best / medians["ours"],
+                limit_share=best / middle["ours"],
                 error_ours=errors["ours"],
                 error_peer=errors[peer],
-                tokens_per_second=pos / medians["ours"],
-                peer_tokens_per_second=pos / medians[peer],
+                tokens_per_second=pos / middle["ours"],
+                peer_tokens_per_second=pos / middle[peer],
             )
-
-
-def timed(run):
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def weights_bytes(dtype):
@@ -328,9 +314,9 @@ def decode(bench, dtype):
 
     # Beside ours, before the peers' turns.
     sides = {"ours": sides.pop("ours"), "limit": limit, **sides}
-    medians = bench.turns(sides)
-    best = medians["limit"] / steps
-    per_token = {name: seconds / steps for name, seconds in medians.items()}
+    middle = medians(sides, bench.rounds)
+    best = middle["limit"] / steps
+    per_token = {name: seconds / steps for name, seconds in middle.items()}
     for peer, tokens in (("Hugging Face", theirs), ("llama.cpp", likewise), ("our bf16", None)):
         if peer not in per_token:
             continue
@@ -383,16 +369,15 @@ def python_command(bench, prompt, count):
 def first_token(bench):
     ours = [arg for arg in bench.command("f32", PROMPT, 1) if arg != "--json"]
     theirs = python_command(bench, PROMPT, 1)
-    bench.rounds, rounds = min(bench.rounds, 3), bench.rounds
-    medians = bench.turns({"ours": lambda: first_byte(ours), "theirs": lambda: first_byte(theirs)})
-    bench.rounds = rounds
+    sides = {"ours": lambda: first_byte(ours), "theirs": lambda: first_byte(theirs)}
+    middle = medians(sides, min(bench.rounds, 3))
     yield row(
         "start to first token",
         f"{PROMPT} + 1",
         "f32",
         "Hugging Face",
-        medians["ours"],
-        medians["theirs"],
+        middle["ours"],
+        middle["theirs"],
         10.0,
     )
 
@@ -515,9 +500,7 @@ def head(whole):
 
 
 def table(whole):
-    rows = [COLUMNS] + [cells(result) for result in whole["rows"]]
-    widths = [max(len(line[i]) for line in rows) for i in range(len(COLUMNS))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in rows]
+    lines = turns.table([COLUMNS] + [cells(result) for result in whole["rows"]])
     return "\n".join(head(whole) + [""] + lines)
 
 

@@ -22,11 +22,12 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE))
+
+from turns import medians, table, timed  # noqa: E402
 
 THREADS = 2
 LAYERS, D_MODEL, D_INNER, D_STATE, D_CONV = 24, 768, 1536, 16, 4
@@ -116,22 +117,6 @@ class Bench:
 
         return self._make(("gguf", dtype), make)
 
-    def turns(self, sides):
-        """Medians of the seconds that each of {name: function} gives, turn by turn."""
-        times = {name: [] for name in sides}
-        for turn in range(self.rounds + 1):
-            for name, side in sides.items():
-                seconds = side()
-                if turn > 0:  # the first is to warm up
-                    times[name].append(seconds)
-                time.sleep(0.01)  # let the other side's threads go to sleep
-        return {name: statistics.median(values) for name, values in times.items()}
-
-
-def timed(run):
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def row(name, shape, dtype, peer, ours, theirs, goal, tokens, **more):
@@ -190,12 +175,12 @@ def read(bench, dtype):
 
         other = llama.Prefill(path, tokens.tolist())
         sides["llama.cpp"] = lambda: timed(other)
-    medians = bench.turns(sides)
+    middle = medians(sides, bench.rounds)
     goals = {"Hugging Face": 4.5, "llama.cpp": 2.0 if dtype == "f32" else 1.8}
     for peer, goal in goals.items():
-        if peer in medians:
+        if peer in middle:
             yield row(
-                "read", f"1x{READ}", dtype, peer, medians["ours"], medians[peer], goal, READ
+                "read", f"1x{READ}", dtype, peer, middle["ours"], middle[peer], goal, READ
             )
 
 
@@ -240,10 +225,10 @@ def go_on(bench, dtype):
             return seconds / steps
 
         sides["llama.cpp"] = llama_cpp
-    medians = bench.turns(sides)
+    middle = medians(sides, bench.rounds)
     peers = {"llama.cpp": 1.0, "limit": 0.85}
     for peer, goal in peers.items():
-        if peer not in medians:
+        if peer not in middle:
             continue
         same = None
         if peer == "llama.cpp":
@@ -253,8 +238,8 @@ def go_on(bench, dtype):
             f"{PROMPT} + {bench.tokens}",
             dtype,
             "read bandwidth" if peer == "limit" else peer,
-            medians["ours"],
-            medians[peer],
+            middle["ours"],
+            middle[peer],
             goal,
             1,
             same_tokens=same,
@@ -332,11 +317,8 @@ def main():
     if args.json:
         print(json.dumps(whole, indent=1))
         return
-    rows = [COLUMNS] + [cells(result) for result in results]
-    widths = [max(len(line[i]) for line in rows) for i in range(len(COLUMNS))]
     print(whole["machine"] + "; " + ", ".join(f"{k} {v}" for k, v in whole["peers"].items()))
-    for line in rows:
-        print("  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip())
+    print("\n".join(table([COLUMNS] + [cells(result) for result in results])))
 
 
 if __name__ == "__main__":
