@@ -22,7 +22,6 @@ InductionPlan QuickInduction() {
   plan.attention_log = 11;
   plan.batch_size = 64;
   plan.lr = 2e-3;
-  plan.cosine = true;
   plan.steps = 4000;
   plan.eval_every = 200;
   plan.seconds_limit = 600;

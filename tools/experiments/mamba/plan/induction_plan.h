@@ -19,8 +19,8 @@ struct InductionPlan {
   int64_t batch_size = 8;      // the paper's
   double lr = 1e-3;            // the paper's for Mamba
   double attention_lr = 1e-3;
-  double eps = 1e-8;    // Adam's
-  bool cosine = false;  // the rate falls to 0 at the last step; else it stays
+  double eps = 1e-8;   // Adam's
+  bool cosine = true;  // the rate falls to 0 at the last step; else it stays
   int64_t steps = 204800;
   int64_t eval_every = 2048;    // steps
   double seconds_limit = 1800;  // of one training
