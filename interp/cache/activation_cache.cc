@@ -199,11 +199,17 @@ absl::StatusOr<ActivationCache> ActivationCache::Open(const std::string& path) {
 absl::StatusOr<CachedRun> RunWithCache(const ResidualModel& model, const ModelInput& input,
                                        const CachePlan& plan, const CacheOptions& options) {
   RESIDUAL_ASSIGN_OR_RETURN(const LayersRun run, CheckPartialRun(model, input, plan.part));
+  const int64_t last_logits = run.unembeds ? input.last_logits : 0;
+  if (input.tokens.shape() != plan.prompts || last_logits != plan.last_logits) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "prompts are ", input.tokens.shape().ToString(), " with the last ", last_logits,
+        " logits, planned were ", plan.prompts.ToString(), " and ", plan.last_logits));
+  }
   CacheEntry output;
   output.name = options.output_name;
   output.shape = input.tokens.shape();
   output.dtype = model.dtype();
-  if (run.unembeds && input.last_logits > 0) output.shape = output.shape.With(1, input.last_logits);
+  if (last_logits > 0) output.shape = output.shape.With(1, last_logits);
   output.shape = output.shape.Appended(run.unembeds ? model.d_vocab() : model.d_model());
   std::vector<CacheEntry> entries = plan.entries;
   const bool keeps_output = !options.output_name.empty();

@@ -53,6 +53,8 @@ struct CacheEntry {
 
 struct CachePlan {
   PartialRun part;
+  Shape prompts;                    // of the input's tokens, [batch, pos]
+  int64_t last_logits = 0;          // as the input's
   std::vector<CacheEntry> entries;  // in the order of a run
   // In memory, where equal bytes are kept once, and of data in a file, where they are not. The pool
   // rounds each tensor up to one of four sizes for each power of two.
@@ -62,8 +64,9 @@ struct CachePlan {
 
 // The sizes are learned from a run of these layers on at most two rows of two tokens; what depends
 // on the prompt's length is said by the points' axes. InvalidArgument for layers, positions or
-// heads that there are not or that come twice, a name that fires outside the layers of the run, and
-// what CheckPartialRun gives; NotFound for a name or pattern of no point, with the nearest.
+// heads that there are not or that come twice, positions of points behind the blocks where the
+// input asks for the last logits alone, a name that fires outside the layers of the run, and what
+// CheckPartialRun gives; NotFound for a name or pattern of no point, with the nearest.
 absl::StatusOr<CachePlan> PlanCache(const ResidualModel& model, const ModelInput& input,
                                     const CacheSpec& spec, const PartialRun& part = {});
 
@@ -106,9 +109,10 @@ struct CachedRun {
   Tensor output;  // as RunLayers gives it
 };
 
-// The input is of the plan's shape. ResourceExhausted if the plan has more bytes than memory_limit
-// and there is no path; FailedPrecondition for an activation that holds NaN (which one, and where);
-// what RunLayers gives, and what writing gave. A file is there whole or not at all.
+// InvalidArgument for an input of another shape than the plan's. ResourceExhausted if the plan has
+// more bytes than memory_limit and there is no path; FailedPrecondition for an activation that
+// holds NaN (which one, and where); what RunLayers gives, and what writing gave. A file is there
+// whole or not at all.
 absl::StatusOr<CachedRun> RunWithCache(const ResidualModel& model, const ModelInput& input,
                                        const CachePlan& plan, const CacheOptions& options = {});
 

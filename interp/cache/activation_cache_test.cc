@@ -174,6 +174,24 @@ TEST(ActivationCacheTest, PartsAreTheParts) {
   }
 }
 
+// Behind the blocks there are then fewer positions.
+TEST(ActivationCacheTest, OfTheLastLogitsAlone) {
+  const auto model = Model({{"attn", "mlp"}});
+  ModelInput input = Prompts(2, 5);
+  input.last_logits = 2;
+  const CachePlan plan = *PlanCache(*model, input, {});
+  const auto run = RunWithCache(*model, input, plan);
+  ASSERT_TRUE(run.ok()) << run.status().message();
+  EXPECT_EQ(run->output.shape(), Shape({2, 2, 16}));
+  const auto want = All(*model, input);
+  for (const auto& [name, x] : want) ExpectSame(*run->cache.Get(name), x, name);
+  CacheSpec spec;
+  spec.positions = {-1};
+  EXPECT_EQ(PlanCache(*model, input, spec).status().code(), absl::StatusCode::kInvalidArgument);
+  spec.names = {"blocks.*"};
+  EXPECT_TRUE(RunWithCache(*model, input, *PlanCache(*model, input, spec)).ok());
+}
+
 TEST(ActivationCacheTest, OfSomeLayers) {
   std::vector<int> counts;
   const auto model = CountingModel(4, &counts);
@@ -255,8 +273,16 @@ TEST(ActivationCacheTest, WhatIsWrongIsNamed) {
   contains(std::string(run.cache.Get("blocks.0.atn.hook_z").status().message()),
            "did you mean 'blocks.0.attn.hook_z'");
   EXPECT_TRUE(run.cache.Get("blocks.0.attn.o.hook_in").ok());  // TransformerLens's other name
-  // Longer prompts than the plan's.
-  contains(std::string(RunWithCache(*model, Prompts(2, 6), plan).status().message()), "planned");
+  // Other prompts than the plan's, whatever of them is kept.
+  CacheSpec last;
+  last.positions = {-1};
+  for (const CachePlan& of : {plan, *PlanCache(*model, input, last)}) {
+    for (const ModelInput& other : {Prompts(2, 6), Prompts(2, 3), Prompts(1, 5)}) {
+      const absl::Status status = RunWithCache(*model, other, of).status();
+      EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+      contains(std::string(status.message()), "planned were [2, 5]");
+    }
+  }
 
   Hooks hooks;
   hooks.Edit("blocks.1.hook_mlp_out", [](absl::string_view, const Tensor& x) {

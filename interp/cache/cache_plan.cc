@@ -145,6 +145,8 @@ absl::StatusOr<CachePlan> PlanCache(const ResidualModel& model, const ModelInput
 
   CachePlan plan;
   plan.part = part;
+  plan.prompts = input.tokens.shape();
+  plan.last_logits = run.unembeds ? input.last_logits : 0;
   for (size_t i = 0; i < fired.size(); ++i) {
     const auto& [name, x] = fired[i];
     const std::string& dims = chosen.at(name).dims;
@@ -152,6 +154,13 @@ absl::StatusOr<CachePlan> PlanCache(const ResidualModel& model, const ModelInput
     if (static_cast<int>(axes.size()) != x.rank()) {
       return absl::InternalError(
           absl::StrCat("'", name, "' is ", x.ToString(), ", but declared ", dims));
+    }
+    // Points behind the blocks hold the last positions alone, if the input asks for those.
+    const bool few = plan.last_logits > 0 && IsBehindBlocks(name);
+    if (few && !positions.empty()) {
+      return absl::InvalidArgumentError(absl::StrCat("positions of '", name,
+                                                     "' are asked for, and the run makes the last ",
+                                                     plan.last_logits, " alone there"));
     }
     CacheEntry entry;
     entry.name = name;
@@ -162,7 +171,7 @@ absl::StatusOr<CachePlan> PlanCache(const ResidualModel& model, const ModelInput
       if (axes[axis] == "batch") {
         size = batch;
       } else if (axes[axis] == "pos" || axes[axis] == "query" || axes[axis] == "key") {
-        size = length;
+        size = few ? plan.last_logits : length;
       } else if (!shorter.empty()) {
         size += (length - tokens) * (size - shorter[i].second.dim(axis));
       }
@@ -172,7 +181,6 @@ absl::StatusOr<CachePlan> PlanCache(const ResidualModel& model, const ModelInput
     if (parts.ok() && parts->pos >= 0 && !positions.empty()) {
       entry.pos_axis = parts->pos;
       entry.positions = positions;
-      // Points behind the blocks hold the last positions alone, if the input says so.
       entry.shape = entry.shape.With(parts->pos, static_cast<int64_t>(positions.size()));
     }
     if (parts.ok() && parts->head >= 0 && !spec.heads.empty()) {

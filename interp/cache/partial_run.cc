@@ -68,6 +68,11 @@ absl::StatusOr<LayersRun> CheckPartialRun(const ResidualModel& model, const Mode
   return run;
 }
 
+bool IsBehindBlocks(absl::string_view point) {
+  return !absl::StartsWith(point, "blocks.") && point != Embed::kEmbed.name &&
+         point != Embed::kPosEmbed.name;
+}
+
 bool FiresIn(const ResidualModel& model, const LayersRun& run, absl::string_view point) {
   if (absl::StartsWith(point, "blocks.")) {
     const std::vector<std::string> parts = absl::StrSplit(point, '.');

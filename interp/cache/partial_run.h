@@ -47,6 +47,9 @@ absl::StatusOr<LayersRun> CheckPartialRun(const ResidualModel& model, const Mode
 // Whether a hook point of the model fires in such a run.
 bool FiresIn(const ResidualModel& model, const LayersRun& run, absl::string_view point);
 
+// Whether it fires behind the last block: on the way to the logits.
+bool IsBehindBlocks(absl::string_view point);
+
 // The logits, or the stream that enters block stop_at_layer, [batch, pos, d_model]. The input's
 // tokens are those of the whole run: they say how long it is, mask and positions with them.
 // `hooks`: as ResidualModel::Run, of points that fire in these layers (NotFound or InvalidArgument

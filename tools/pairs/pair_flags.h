@@ -36,8 +36,6 @@ class PairFlags {
   absl::StatusOr<Metric> MetricOf(const PromptSet& prompts, int64_t d_vocab,
                                   const std::function<Tensor()>& clean_logits) const;
 
-  // Of a tool whose usual metric is another.
-  void set_metric(const std::string& name) { metric_ = name; }
   const std::string& metric() const { return metric_; }
 
  private:
