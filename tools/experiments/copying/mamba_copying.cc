@@ -13,6 +13,7 @@
 #include "models/evaluate/task_accuracy.h"
 #include "tensor/base/status_macros.h"
 #include "tensor/io/file.h"
+#include "tools/experiments/claims/plan.h"
 #include "tools/experiments/selection/contenders.h"
 #include "tools/experiments/selection/selection.h"
 #include "tools/experiments/training/task_training.h"
@@ -271,7 +272,9 @@ absl::StatusOr<Findings> RunCopying(const CopyingPlan& plan, const ExperimentOpt
 }
 
 absl::StatusOr<Findings> MambaCopying(const ExperimentOptions& options) {
-  RESIDUAL_ASSIGN_OR_RETURN(const CopyingPlan plan, ReadCopyingPlan(options.quick, options.config));
+  RESIDUAL_ASSIGN_OR_RETURN(
+      const CopyingPlan plan,
+      PlanWith(options.quick ? QuickCopying() : CpuCopying(), options.config));
   return RunCopying(plan, options);
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -17,6 +16,7 @@
 #include "models/checkpoint/config_reader.h"
 #include "models/train/trainer.h"
 #include "tensor/base/status_macros.h"
+#include "tools/experiments/claims/plan.h"
 #include "tools/experiments/text_models/text_models.h"
 #include "tools/experiments/training/task_training.h"
 #include "tools/own_text/own_text.h"
@@ -25,7 +25,6 @@ namespace residual {
 namespace {
 
 using nlohmann::json;
-using Number = std::function<double(const FrameworkMeasures&)>;
 
 constexpr double kAny = std::numeric_limits<double>::max();
 
@@ -114,19 +113,6 @@ absl::StatusOr<FrameworkMeasures> MeasureSeed(const FrameworkPlan& plan, const T
   return m;
 }
 
-// The number of the seed that is worst for the claim.
-double Least(const std::vector<FrameworkMeasures>& all, const Number& number) {
-  double least = std::numeric_limits<double>::infinity();
-  for (const FrameworkMeasures& m : all) {
-    const double value = number(m);
-    if (!(value >= least)) least = value;  // a NaN stays
-  }
-  return least;
-}
-double Most(const std::vector<FrameworkMeasures>& all, const Number& number) {
-  return -Least(all, [&](const FrameworkMeasures& m) { return -number(m); });
-}
-
 // Written down from what the paper says, before anything ran: signs, ranks and counts against
 // chance, not its sizes, which are of models a thousand times as large.
 std::vector<Claim> ClaimsOf(const FrameworkPlan& plan, const std::vector<FrameworkMeasures>& all) {
@@ -149,49 +135,50 @@ std::vector<Claim> ClaimsOf(const FrameworkPlan& plan, const std::vector<Framewo
   return {
       {"no layers: W_E W_U approximates the bigram table; the share it has of what bigrams say "
        "beyond how common tokens are, 1 - KL(bigrams, softmax) / KL(bigrams, unigrams)",
-       none, Least(all, [](auto& m) { return m.bigrams.share(); }), 0.5, 1},
+       none, LeastOf(all, [](auto& m) { return m.bigrams.share(); }), 0.5, 1},
       {"no layers: how much a token raises the next one's log-probability, in the text and by "
        "W_E W_U: correlation over pairs seen 10 times",
-       none, Least(all, lift), 0.7, 1},
+       none, LeastOf(all, lift), 0.7, 1},
       {"one and two layers: logits are the sum over paths through heads with their patterns held: "
        "largest error relative to the largest logit",
-       0.0, Most(all, [](auto& m) { return std::max(m.expansion_error[0], m.expansion_error[1]); }),
-       0, 1e-5},
+       0.0,
+       MostOf(all, [](auto& m) { return std::max(m.expansion_error[0], m.expansion_error[1]); }), 0,
+       1e-5},
       {"one layer: share of heads that copy, their sum Re(eigenvalues) / sum |eigenvalues| of "
        "W_E OV W_U above 97.5 % of untrained heads",
-       10.0 / 12, Least(all, CopyingHeads), 0.5, 1},
+       10.0 / 12, LeastOf(all, CopyingHeads), 0.5, 1},
       {"untrained heads have no sign: distance of the mean of that score from 0, in its standard "
        "errors",
-       0.0, Most(all, random_mean), 0, 4},
+       0.0, MostOf(all, random_mean), 0, 4},
       {"one layer: pairs of skip-trigrams of one source and head whose outs never follow each "
        "other's destination in the text",
-       none, Least(all, crossed), 3, kAny},
+       none, LeastOf(all, crossed), 3, kAny},
       {"one layer: share of these crossed pairs that the source raises all the same, in the whole "
        "model (half of all tokens are raised)",
-       1.0, Least(all, CrossedRaised), 0.75, 1},
+       1.0, LeastOf(all, CrossedRaised), 0.75, 1},
       {"two layers: the largest K-composition over what it is of untrained heads", none,
-       Least(all, [](auto& m) { return Largest(m.k.score) / m.random_k; }), 1.5, kAny},
+       LeastOf(all, [](auto& m) { return Largest(m.k.score) / m.random_k; }), 1.5, kAny},
       {"two layers: only K-composition stands out: the largest above chance, over the largest of "
        "Q and V above chance",
-       none, Least(all, [&](auto& m) { return KOverOthers(m, plan.d_model); }), 1, kAny},
+       none, LeastOf(all, [&](auto& m) { return KOverOthers(m, plan.d_model); }), 1, kAny},
       {"two layers: it is with a previous-token head: that head's attention to the token before, "
        "over the most of any head of its layer",
-       1.0, Least(all, KWriterLooksBack), 0.5, 1},
+       1.0, LeastOf(all, KWriterLooksBack), 0.5, 1},
       {"two layers: induction: value-weighted attention of the best head, on random tokens three "
        "times, to what followed earlier occurrences",
-       none, Least(all, BestPrefix), 0.4, 1},
+       none, LeastOf(all, BestPrefix), 0.4, 1},
       {"two layers: induction heads match and copy: the lower of their eigenvalue positivities (QK "
        "through K-composition, OV), the least of them",
-       1.0, Least(all, LeastCorner), 0.5, 1},
+       1.0, LeastOf(all, LeastCorner), 0.5, 1},
       {"two layers: they alone are in that corner: the same less the largest of the other heads",
-       none, Least(all, [](auto& m) { return LeastCorner(m) - LargestOutsideCorner(m); }), 0, 2},
+       none, LeastOf(all, [](auto& m) { return LeastCorner(m) - LargestOutsideCorner(m); }), 0, 2},
       {"two layers: what virtual heads (V-composition) take off the loss, of what all heads do",
-       0.3 / 5.5, Most(all, VirtualShare), -0.1, 0.25},
+       0.3 / 5.5, MostOf(all, VirtualShare), -0.1, 0.25},
       {"two layers: single heads of the second layer carry most: what they alone take off the loss "
        "after the direct path, of what all single heads do",
-       none, Least(all, second_layer), 0.5, 1.5},
+       none, LeastOf(all, second_layer), 0.5, 1.5},
       {"two layers: they take off more than those of the first: nats more", none,
-       Least(all, layers), 0, kAny},
+       LeastOf(all, layers), 0, kAny},
   };
 }
 
@@ -262,11 +249,9 @@ absl::StatusOr<Findings> RunFramework(const FrameworkPlan& plan, const std::stri
 }
 
 absl::StatusOr<Findings> Framework(const ExperimentOptions& options) {
-  FrameworkPlan plan = options.quick ? QuickFramework() : FullFramework();
-  if (!options.config.empty()) {
-    RESIDUAL_ASSIGN_OR_RETURN(const json changes, ReadJsonObject(options.config, 1 << 20));
-    RESIDUAL_ASSIGN_OR_RETURN(plan, ChangedPlan(plan, changes, options.config));
-  }
+  RESIDUAL_ASSIGN_OR_RETURN(
+      const FrameworkPlan plan,
+      PlanWith(options.quick ? QuickFramework() : FullFramework(), options.config));
   RESIDUAL_ASSIGN_OR_RETURN(const NamedText text,
                             ReadTextOrOwn(options.data, options.program, "--data=FILE"));
   return RunFramework(plan, text.bytes, text.name, options);

@@ -14,6 +14,7 @@
 #include "models/zoo/zoo.h"
 #include "tensor/base/status_macros.h"
 #include "tensor/io/file.h"
+#include "tools/experiments/claims/plan.h"
 #include "tools/experiments/selection/contenders.h"
 #include "tools/experiments/selection/selection.h"
 #include "tools/experiments/training/task_training.h"
@@ -284,8 +285,9 @@ absl::StatusOr<Findings> RunInduction(const InductionPlan& plan, const Experimen
 }
 
 absl::StatusOr<Findings> MambaInduction(const ExperimentOptions& options) {
-  RESIDUAL_ASSIGN_OR_RETURN(const InductionPlan plan,
-                            ReadInductionPlan(options.quick, options.config));
+  RESIDUAL_ASSIGN_OR_RETURN(
+      const InductionPlan plan,
+      PlanWith(options.quick ? QuickInduction() : FullInduction(), options.config));
   return RunInduction(plan, options);
 }
 

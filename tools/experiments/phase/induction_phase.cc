@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -19,6 +18,7 @@
 #include "models/checkpoint/config_reader.h"
 #include "models/train/trainer.h"
 #include "tensor/base/status_macros.h"
+#include "tools/experiments/claims/plan.h"
 #include "tools/experiments/text_models/text_models.h"
 #include "tools/own_text/own_text.h"
 
@@ -27,7 +27,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kAny = std::numeric_limits<double>::max();
 constexpr double kFormed = 0.3;  // a best induction score that counts as induction
 
@@ -115,21 +114,6 @@ absl::StatusOr<SeedRun> RunSeed(const PhasePlan& plan, const DataSource& data,
   return run;
 }
 
-using Number = std::function<double(const SeedRun&)>;
-
-// The number of the seed that is worst for the claim.
-double Least(const std::vector<SeedRun>& runs, const Number& number) {
-  double least = kInfinity;
-  for (const SeedRun& run : runs) {
-    const double value = number(run);
-    if (!(value >= least)) least = value;  // a NaN stays
-  }
-  return least;
-}
-double Most(const std::vector<SeedRun>& runs, const Number& number) {
-  return -Least(runs, [&](const SeedRun& run) { return -number(run); });
-}
-
 std::vector<Claim> ClaimsOf(const std::vector<SeedRun>& runs) {
   const std::optional<double> none;
   const auto numbers = [](const SeedRun& run) { return ReadCurves(run.points[kTwo]); };
@@ -149,34 +133,34 @@ std::vector<Claim> ClaimsOf(const std::vector<SeedRun>& runs) {
   const std::string icl = "in-context score (loss late in the context less loss early), ";
   return {
       {"two layers form induction heads: largest prefix-matching score of any head", none,
-       Least(runs, [](auto& run) { return run.induction(kTwo); }), kFormed, 1},
+       LeastOf(runs, [](auto& run) { return run.induction(kTwo); }), kFormed, 1},
       {"one layer never does: the same", none,
-       Most(runs, [](auto& run) { return run.induction(kOne); }), 0, 0.15},
+       MostOf(runs, [](auto& run) { return run.induction(kOne); }), 0, 0.15},
       {absl::StrCat(icl, "two layers, nats"), -0.4,
-       Most(runs, [](auto& run) { return run.icl(kTwo); }), -kAny, -0.4},
+       MostOf(runs, [](auto& run) { return run.icl(kTwo); }), -kAny, -0.4},
       {absl::StrCat(icl, "one layer over two layers"), none,
-       Most(runs, [](auto& run) { return run.icl(kOne) / run.icl(kTwo); }), -1, 0.5},
+       MostOf(runs, [](auto& run) { return run.icl(kOne) / run.icl(kTwo); }), -1, 0.5},
       {"two layers: induction heads form in a narrow window: its share of all training, from a "
        "tenth to nine tenths of the score's rise",
-       0.25, Most(runs, [&](auto& run) { return numbers(run).window_share; }), 1e-9, 0.4},
+       0.25, MostOf(runs, [&](auto& run) { return numbers(run).window_share; }), 1e-9, 0.4},
       {"two layers: share of the final in-context score that comes about in this window", 0.75,
-       Least(runs, [&](auto& run) { return numbers(run).icl_in_window; }), 0.5, 1.5},
+       LeastOf(runs, [&](auto& run) { return numbers(run).icl_in_window; }), 0.5, 1.5},
       {"two layers: measurements between the steepest rise of prefix matching and the steepest "
        "fall of the in-context score",
-       0.0, Most(runs, apart), 0, 1},
+       0.0, MostOf(runs, apart), 0, 1},
       {"two layers: the loss bends down in the window: how fast it falls there, over how fast it "
        "fell in as long a time before (a convex curve: below 1)",
-       none, Least(runs, [&](auto& run) { return numbers(run).loss_bend; }), 1, kAny},
+       none, LeastOf(runs, [&](auto& run) { return numbers(run).loss_bend; }), 1, kAny},
       {"smeared keys give it to one layer: largest prefix-matching score", none,
-       Least(runs, [](auto& run) { return run.induction(kOneSmeared); }), kFormed, 1},
+       LeastOf(runs, [](auto& run) { return run.induction(kOneSmeared); }), kFormed, 1},
       {"and the in-context score: one layer with smeared keys over two layers", none,
-       Least(runs, [](auto& run) { return run.icl(kOneSmeared) / run.icl(kTwo); }), 0.6, kAny},
+       LeastOf(runs, [](auto& run) { return run.icl(kOneSmeared) / run.icl(kTwo); }), 0.6, kAny},
       {"smeared keys make it earlier for two layers: tokens until prefix matching is 0.3, over "
        "those with plain keys",
-       none, Most(runs, earlier), 0, 0.95},
+       none, MostOf(runs, earlier), 0, 0.95},
       {"two layers, patterns held: share of the in-context score left without the induction heads",
-       none, Most(runs, left), -1, 0.4},
-      {"and without as many other heads", none, Least(runs, left_by_others), 0.7, 2},
+       none, MostOf(runs, left), -1, 0.4},
+      {"and without as many other heads", none, LeastOf(runs, left_by_others), 0.7, 2},
   };
 }
 
@@ -267,11 +251,8 @@ absl::StatusOr<Findings> RunPhase(const PhasePlan& plan, const std::string& text
 }
 
 absl::StatusOr<Findings> InductionPhase(const ExperimentOptions& options) {
-  PhasePlan plan = options.quick ? QuickPhase() : FullPhase();
-  if (!options.config.empty()) {
-    RESIDUAL_ASSIGN_OR_RETURN(const json changes, ReadJsonObject(options.config, 1 << 20));
-    RESIDUAL_ASSIGN_OR_RETURN(plan, ChangedPlan(plan, changes, options.config));
-  }
+  RESIDUAL_ASSIGN_OR_RETURN(const PhasePlan plan,
+                            PlanWith(options.quick ? QuickPhase() : FullPhase(), options.config));
   RESIDUAL_ASSIGN_OR_RETURN(const NamedText text,
                             ReadTextOrOwn(options.data, options.program, "--data=FILE"));
   return RunPhase(plan, text.bytes, text.name, options);

@@ -19,6 +19,7 @@
 #include "ops/layout/layout.h"
 #include "ops/reduce/reduce.h"
 #include "tensor/base/status_macros.h"
+#include "tools/experiments/claims/plan.h"
 #include "tools/experiments/training/task_training.h"
 
 namespace residual {
@@ -275,10 +276,7 @@ absl::StatusOr<Findings> S4Mnist(const ExperimentOptions& options) {
     name = kFashion;
   }
   if (name == kFashion) plan.hippo_least = 0.8;
-  if (!options.config.empty()) {
-    RESIDUAL_ASSIGN_OR_RETURN(const json changes, ReadJsonObject(options.config, 1 << 20));
-    RESIDUAL_ASSIGN_OR_RETURN(plan, ChangedPlan(plan, changes, options.config));
-  }
+  RESIDUAL_ASSIGN_OR_RETURN(plan, PlanWith(plan, options.config));
   if (name.empty()) {
     name = "digits drawn here";
     data = {DrawnDigits(16000, 28, 1), DrawnDigits(2500, 28, 2)};

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -49,12 +48,6 @@ absl::StatusOr<std::vector<TokenMapSource>> MapsOf(const ResidualModel& model,
 
 }  // namespace
 
-double StepsOfLayer::Mean(int kind) const {
-  const std::vector<double>& channels = of_channel[kind];
-  return std::accumulate(channels.begin(), channels.end(), 0.0) /
-         static_cast<double>(channels.size());
-}
-
 absl::StatusOr<std::vector<StepsOfLayer>> MeasureSteps(const ResidualModel& model,
                                                        const Tensor& tokens, const Tensor& kind_of,
                                                        int kinds) {
@@ -80,38 +73,28 @@ absl::StatusOr<std::vector<ReadingOfLayer>> MeasureReading(const ResidualModel& 
   RESIDUAL_ASSIGN_OR_RETURN(const std::vector<TokenMapSource> sources, MapsOf(model, tokens));
   std::vector<ReadingOfLayer> reading;
   for (const TokenMapSource& source : sources) {
-    ReadingOfLayer of_layer{
-        source.layer(), {}, std::vector(kinds, std::vector<double>(source.n_units()))};
-    std::vector<double> keys(kinds);  // pairs of a query and a key of each kind
-    double queries = 0;
-    source.ForEachPiece([&](int64_t first, const Tensor& piece) {
+    std::vector<double> sum(kinds), count(kinds);
+    source.ForEachPiece([&](int64_t, const Tensor& piece) {
       const Tensor weights = ConvertTo(piece, kF32);  // [rows, units, query, key]
-      const int64_t units = weights.dim(1);
       const float* weight = weights.data<float>();
       for (int64_t row = 0; row < rows; ++row) {
         const int64_t* kinds_of_row = kind_of.data<int64_t>() + row * pos;
-        for (int64_t unit = first; unit < first + units; ++unit) {
+        for (int64_t unit = 0; unit < weights.dim(1); ++unit) {
           for (int64_t query = 0; query < pos; ++query, weight += pos) {
             if (kinds_of_row[query] != reads) continue;
-            queries += unit == 0;
             for (int64_t key = 0; key < query; ++key) {
               const int64_t kind = kinds_of_row[key];
               if (kind < 0) continue;
-              of_layer.share[kind][unit] += weight[key];
-              keys[kind] += unit == 0;
+              sum[kind] += weight[key];
+              ++count[kind];
             }
           }
         }
       }
     });
+    ReadingOfLayer of_layer{source.layer(), {}};
     for (int kind = 0; kind < kinds; ++kind) {
-      double sum = 0;
-      for (double& share : of_layer.share[kind]) {
-        sum += share;
-        share = MeanOrNaN(share, queries);
-      }
-      of_layer.of_kind.push_back(
-          MeanOrNaN(sum, keys[kind] * static_cast<double>(source.n_units())));
+      of_layer.of_kind.push_back(MeanOrNaN(sum[kind], count[kind]));
     }
     reading.push_back(std::move(of_layer));
   }

@@ -21,7 +21,6 @@ struct StepsOfLayer {
   int layer = 0;
   // [kind][channel]; NaN for a kind without a position.
   std::vector<std::vector<double>> of_channel;
-  double Mean(int kind) const;  // over channels
 };
 // tokens [batch, pos]; kind_of, of the same shape and i64, has each position's kind, below `kinds`,
 // or -1 for those left out. NotFound if no layer has a memory that fades.
@@ -34,12 +33,9 @@ absl::StatusOr<std::vector<StepsOfLayer>> MeasureSteps(const ResidualModel& mode
 // NotFound if no mixer has such maps.
 struct ReadingOfLayer {
   int layer = 0;
-  // The weight on a key of each kind, averaged over keys, queries, rows, heads or channels. A kind
-  // without a key before a query has NaN.
+  // The weight on a key of each kind, averaged over keys, queries, rows, heads or channels; NaN for
+  // a kind without a key before a query.
   std::vector<double> of_kind;
-  // [kind][head or channel]: the share of all it reads that is on keys of the kind, averaged over
-  // queries and rows; what is left is on the query itself and on keys of no kind.
-  std::vector<std::vector<double>> share;
 };
 absl::StatusOr<std::vector<ReadingOfLayer>> MeasureReading(const ResidualModel& model,
                                                            const Tensor& tokens,

@@ -4,13 +4,6 @@
 #include "tensor/base/status_macros.h"
 
 namespace residual {
-namespace {
-
-using nlohmann::json;
-
-constexpr size_t kConfigLimit = size_t{1} << 20;
-
-}  // namespace
 
 CopyingPlan CpuCopying() { return {}; }
 
@@ -28,7 +21,7 @@ CopyingPlan QuickCopying() {
   return plan;
 }
 
-absl::StatusOr<CopyingPlan> ChangedPlan(CopyingPlan plan, const json& changes,
+absl::StatusOr<CopyingPlan> ChangedPlan(CopyingPlan plan, const nlohmann::json& changes,
                                         const std::string& source) {
   constexpr int64_t kMany = int64_t{1} << 40;
   ConfigReader c(changes, source);
@@ -50,13 +43,6 @@ absl::StatusOr<CopyingPlan> ChangedPlan(CopyingPlan plan, const json& changes,
   c.FailOnUnreadKeys({});
   RESIDUAL_RETURN_IF_ERROR(c.status());
   return plan;
-}
-
-absl::StatusOr<CopyingPlan> ReadCopyingPlan(bool quick, const std::string& config) {
-  const CopyingPlan plan = quick ? QuickCopying() : CpuCopying();
-  if (config.empty()) return plan;
-  RESIDUAL_ASSIGN_OR_RETURN(const json changes, ReadJsonObject(config, kConfigLimit));
-  return ChangedPlan(plan, changes, config);
 }
 
 }  // namespace residual

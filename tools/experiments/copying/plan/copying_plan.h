@@ -36,9 +36,6 @@ CopyingPlan QuickCopying();
 absl::StatusOr<CopyingPlan> ChangedPlan(CopyingPlan plan, const nlohmann::json& changes,
                                         const std::string& source);
 
-// The quick plan or that for a CPU, changed by the JSON object in `config` unless that is "".
-absl::StatusOr<CopyingPlan> ReadCopyingPlan(bool quick, const std::string& config);
-
 }  // namespace residual
 
 #endif  // RESIDUAL_TOOLS_EXPERIMENTS_COPYING_PLAN_COPYING_PLAN_H_

@@ -2,6 +2,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tools/experiments/claims/plan.h"
 
 namespace residual {
 namespace {
@@ -9,7 +10,7 @@ namespace {
 using ::testing::HasSubstr;
 
 TEST(CopyingPlanTest, PlansChangeByNameAndSayWhatIsWrong) {
-  const auto full = ReadCopyingPlan(false, "tools/experiments/copying/full.json");
+  const auto full = PlanWith(CpuCopying(), "tools/experiments/copying/full.json");
   ASSERT_TRUE(full.ok()) << full.status();
   EXPECT_EQ(full->context, 4096);
   EXPECT_EQ(full->steps, 400000);
@@ -28,10 +29,7 @@ TEST(CopyingPlanTest, ThePlanHasThreeSeedsAndHalfAnHourForEach) {
 }
 
 TEST(CopyingPlanTest, QuickIsLess) {
-  const auto quick = ReadCopyingPlan(true, ""), cpu = ReadCopyingPlan(false, "");
-  ASSERT_TRUE(quick.ok() && cpu.ok());
-  EXPECT_LT(quick->steps * quick->seeds, cpu->steps * cpu->seeds);
-  EXPECT_FALSE(ReadCopyingPlan(true, "no/such/file.json").ok());
+  EXPECT_LT(QuickCopying().steps * QuickCopying().seeds, CpuCopying().steps * CpuCopying().seeds);
 }
 
 }  // namespace

@@ -4,13 +4,6 @@
 #include "tensor/base/status_macros.h"
 
 namespace residual {
-namespace {
-
-using nlohmann::json;
-
-constexpr size_t kConfigLimit = size_t{1} << 20;
-
-}  // namespace
 
 InductionPlan FullInduction() { return {}; }
 
@@ -30,7 +23,7 @@ InductionPlan QuickInduction() {
   return plan;
 }
 
-absl::StatusOr<InductionPlan> ChangedPlan(InductionPlan plan, const json& changes,
+absl::StatusOr<InductionPlan> ChangedPlan(InductionPlan plan, const nlohmann::json& changes,
                                           const std::string& source) {
   constexpr int64_t kMany = int64_t{1} << 40;
   ConfigReader c(changes, source);
@@ -52,13 +45,6 @@ absl::StatusOr<InductionPlan> ChangedPlan(InductionPlan plan, const json& change
   c.FailOnUnreadKeys({});
   RESIDUAL_RETURN_IF_ERROR(c.status());
   return plan;
-}
-
-absl::StatusOr<InductionPlan> ReadInductionPlan(bool quick, const std::string& config) {
-  const InductionPlan plan = quick ? QuickInduction() : FullInduction();
-  if (config.empty()) return plan;
-  RESIDUAL_ASSIGN_OR_RETURN(const json changes, ReadJsonObject(config, kConfigLimit));
-  return ChangedPlan(plan, changes, config);
 }
 
 }  // namespace residual

@@ -35,9 +35,6 @@ InductionPlan QuickInduction();
 absl::StatusOr<InductionPlan> ChangedPlan(InductionPlan plan, const nlohmann::json& changes,
                                           const std::string& source);
 
-// The quick plan or the full one, changed by the JSON object in `config` unless that is "".
-absl::StatusOr<InductionPlan> ReadInductionPlan(bool quick, const std::string& config);
-
 }  // namespace residual
 
 #endif  // RESIDUAL_TOOLS_EXPERIMENTS_MAMBA_PLAN_INDUCTION_PLAN_H_

@@ -34,11 +34,5 @@ TEST(InductionPlanTest, ThePlansReachFarBeyondTheirTraining) {
   EXPECT_GE(FullInduction().seeds, 3);
 }
 
-TEST(InductionPlanTest, AFileChangesThePlan) {
-  EXPECT_EQ(ReadInductionPlan(true, "")->train_log, QuickInduction().train_log);
-  EXPECT_EQ(ReadInductionPlan(false, "")->train_log, FullInduction().train_log);
-  EXPECT_FALSE(ReadInductionPlan(true, "no/such/file.json").ok());
-}
-
 }  // namespace
 }  // namespace residual
