@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
@@ -20,7 +19,6 @@
 #include "interp/weights/process_weights.h"
 #include "models/zoo/zoo.h"
 #include "nlohmann/json.hpp"
-#include "tensor/base/parallel.h"
 #include "tensor/base/status_macros.h"
 #include "tensor/io/safetensors.h"
 #include "tools/cli/command_line.h"
@@ -69,22 +67,6 @@ void AddStatistics(const Sweep& sweep, const std::vector<std::vector<double>>& v
   tensors.emplace_back("p_value", sweep.ToTensor(p_value));
 }
 
-// Reads a byte of every page of the blocks' weights: they may be mapped, and are all needed, so the
-// time of what is patched is not that of paging them in.
-void PageIn(ResidualModel& model) {
-  constexpr int64_t kPage = 4096;
-  for (const Parameter& parameter : Parameters(model)) {
-    if (!absl::StartsWith(parameter.name, "blocks.") || !parameter.value->defined()) continue;
-    const char* const bytes = static_cast<const char*>(parameter.value->raw_data());
-    const int64_t pages = static_cast<int64_t>(parameter.value->bytes()) / kPage;
-    ParallelFor(pages, 64, [bytes](int64_t begin, int64_t end) {
-      for (int64_t page = begin; page < end; ++page) {
-        static_cast<void>(*static_cast<const volatile char*>(bytes + page * kPage));
-      }
-    });
-  }
-}
-
 absl::StatusOr<std::vector<std::vector<double>>> Patched(PatchSession& session, const Sweep& sweep,
                                                          const Metric& metric) {
   RESIDUAL_ASSIGN_OR_RETURN(auto values, session.Run(sweep.patches, metric));
@@ -104,8 +86,6 @@ absl::Status RunPatch(const CommandLine& cli, const ModelFlags& model_flags,
   RESIDUAL_ASSIGN_OR_RETURN(const LoadedModel loaded, model_flags.Load());
   if (flags.process_weights) RESIDUAL_RETURN_IF_ERROR(ProcessWeights(*loaded.model));
   RESIDUAL_ASSIGN_OR_RETURN(const PromptSet prompts, pair_flags.Read(loaded));
-
-  PageIn(*loaded.model);
 
   const bool exact = flags.method == "activation" || flags.method == "exact";
   AttributionOptions attribution;

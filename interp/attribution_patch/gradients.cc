@@ -5,7 +5,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "ops/elementwise/elementwise.h"
-#include "ops/embedding/embedding.h"
 #include "ops/layout/layout.h"
 #include "ops/reduce/reduce.h"
 #include "tensor/autograd/tape.h"
@@ -15,22 +14,13 @@
 namespace residual {
 namespace {
 
+// So many copies of the rows behind one another.
 Tensor Times(const Tensor& x, int64_t times) { return Concat(std::vector<Tensor>(times, x), 0); }
 
-// So many copies of an input's rows behind one another.
-ModelInput Times(ModelInput input, int64_t times) {
-  const int64_t batch = input.tokens.dim(0);
+ModelInput Times(const ModelInput& input, int64_t times) {
   std::vector<int64_t> rows;
-  for (int64_t i = 0; i < times * batch; ++i) rows.push_back(i % batch);
-  const Tensor indices = Tensor::Of<int64_t>({times * batch}, rows);
-  input.tokens = GatherRows(input.tokens, indices);
-  if (input.attention_mask.defined()) {
-    input.attention_mask = GatherRows(input.attention_mask, indices);
-  }
-  if (input.positions.defined() && input.positions.rank() == 2) {
-    input.positions = GatherRows(input.positions, indices);
-  }
-  return input;
+  for (int64_t i = 0; i < times * input.tokens.dim(0); ++i) rows.push_back(i % input.tokens.dim(0));
+  return SelectRows(input, rows);
 }
 
 std::string PreOf(int layer) { return absl::StrCat("blocks.", layer, ".", Block::kResidPre.name); }

@@ -68,13 +68,9 @@ QueryKeyEffects QueryKeyEffects::Of(PatchSession& session, PatchRun which,
     }
   }
   RESIDUAL_CHECK(mixer != nullptr) << name;
-  ModelInput input = session.input(which);
-  const auto twice = [](const Tensor& x) { return Concat({x, x}, 0); };
-  input.tokens = twice(input.tokens);
-  if (input.attention_mask.defined()) input.attention_mask = twice(input.attention_mask);
-  if (input.positions.defined() && input.positions.rank() == 2) {
-    input.positions = twice(input.positions);
-  }
+  std::vector<int64_t> twice;
+  for (int64_t i = 0; i < 2 * session.batch(); ++i) twice.push_back(i % session.batch());
+  const ModelInput input = SelectRows(session.input(which), twice);
   MixerContext context = model.MakeContext(input);
   context.layer = mine.layer;
   Hooks hooks;

@@ -9,7 +9,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "ops/elementwise/elementwise.h"
-#include "ops/embedding/embedding.h"
 #include "ops/layout/layout.h"
 #include "ops/reduce/reduce.h"
 #include "tensor/autograd/tape.h"
@@ -87,14 +86,7 @@ MixerContext GraphRun::ContextOf(int layer, int64_t times) const {
     for (int64_t i = 0; i < times; ++i) {
       for (int64_t b = 0; b < batch(); ++b) rows.push_back(b);
     }
-    const Tensor indices = Tensor::Of<int64_t>({static_cast<int64_t>(rows.size())}, rows);
-    input.tokens = GatherRows(input.tokens, indices);
-    if (input.attention_mask.defined()) {
-      input.attention_mask = GatherRows(input.attention_mask, indices);
-    }
-    if (input.positions.defined() && input.positions.rank() == 2) {
-      input.positions = GatherRows(input.positions, indices);
-    }
+    input = SelectRows(std::move(input), rows);
   }
   MixerContext context = model_.MakeContext(input);
   context.layer = layer;

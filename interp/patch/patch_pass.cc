@@ -120,12 +120,10 @@ Tensor PatchPass::ThroughBlock(int layer, int64_t start, const Tensor& resid,
 
   ModelInput input = session_.corrupted_;
   input.tokens = Slice(input.tokens, 1, start, positions_);
-  const std::vector<int64_t> rows = Repeated(batch_, runs);
-  if (input.attention_mask.defined()) input.attention_mask = RowsOf(input.attention_mask, rows);
   if (input.positions.defined()) {
     input.positions = Slice(input.positions, -1, start, positions_);
-    if (input.positions.rank() == 2) input.positions = RowsOf(input.positions, rows);
   }
+  input = SelectRows(std::move(input), Repeated(batch_, runs));
   Tensor out;
   if (start == 0) {
     out = model_.Stream(resid, {layer, layer + 1}, model_.MakeContext(input), nullptr,

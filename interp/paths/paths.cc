@@ -11,7 +11,6 @@
 #include "interp/patch/sweep.h"
 #include "models/nn/nearest.h"
 #include "ops/elementwise/elementwise.h"
-#include "ops/embedding/embedding.h"
 #include "ops/layout/layout.h"
 #include "ops/matmul/matmul.h"
 #include "tensor/base/status_macros.h"
@@ -295,15 +294,7 @@ absl::Status Paths::RunReads(const std::vector<size_t>& receivers, const Metric&
     }
     if (inside) {
       const Branch& branch = model_.block(when.layer).branches()[when.branch];
-      ModelInput input = session_.corrupted();
-      const Tensor indices = Tensor::Of<int64_t>({static_cast<int64_t>(rows.size())}, rows);
-      input.tokens = GatherRows(input.tokens, indices);
-      if (input.attention_mask.defined()) {
-        input.attention_mask = GatherRows(input.attention_mask, indices);
-      }
-      if (input.positions.defined() && input.positions.rank() == 2) {
-        input.positions = GatherRows(input.positions, indices);
-      }
+      const ModelInput input = SelectRows(session_.corrupted(), rows);
       MixerContext context = model_.MakeContext(input);
       context.layer = when.layer;
       // As ResidualModel::Stream gives them to its blocks.

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "ops/dropout/dropout.h"
 #include "ops/elementwise/elementwise.h"
+#include "ops/embedding/embedding.h"
 #include "ops/layout/layout.h"
 #include "ops/matmul/matmul.h"
 #include "tensor/base/parallel.h"
@@ -44,6 +45,19 @@ ModelInput WithoutFirstPositions(ModelInput input, int64_t count) {
 }
 
 }  // namespace
+
+ModelInput SelectRows(ModelInput input, absl::Span<const int64_t> rows) {
+  const Tensor indices = Tensor::Of<int64_t>({static_cast<int64_t>(rows.size())}, rows);
+  input.tokens = GatherRows(input.tokens, indices);
+  if (input.attention_mask.defined()) {
+    input.attention_mask = GatherRows(input.attention_mask, indices);
+  }
+  if (input.positions.defined() && input.positions.rank() == 2) {
+    input.positions = GatherRows(input.positions, indices);
+  }
+  if (input.segments.defined()) input.segments = GatherRows(input.segments, indices);
+  return input;
+}
 
 Tensor SinusoidalRows(const Tensor& positions, int64_t d_model, DType dtype) {
   RESIDUAL_CHECK(positions.dtype() == kI64 && IsFloat(dtype)) << positions.ToString();

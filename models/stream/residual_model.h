@@ -122,6 +122,9 @@ struct ModelInput {
   int64_t last_logits = 0;
 };
 
+// These rows of an input, each as often as it is named: an input of as many rows.
+ModelInput SelectRows(ModelInput input, absl::Span<const int64_t> rows);
+
 // The past of a run: one state per mixer, and how many tokens it has seen.
 class ModelState {
  public:

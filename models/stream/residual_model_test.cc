@@ -137,6 +137,20 @@ TEST(ResidualModelTest, IsItsThreeParts) {
   }
 }
 
+TEST(ModelInputTest, RowsInAnyOrder) {
+  ModelInput input{Tensor::Of<int64_t>({2, 2}, {1, 2, 3, 4})};
+  input.attention_mask = Tensor::Of<bool>({2, 2}, {false, true, true, true});
+  input.positions = Tensor::Of<int64_t>({2, 2}, {0, 0, 5, 6});
+  input.segments = Tensor::Of<int64_t>({2, 2}, {0, 1, 2, 2});
+  const ModelInput rows = SelectRows(input, {1, 0, 1});
+  EXPECT_EQ(rows.tokens.ToDoubles(), (std::vector<double>{3, 4, 1, 2, 3, 4}));
+  EXPECT_EQ(rows.attention_mask.ToDoubles(), (std::vector<double>{1, 1, 0, 1, 1, 1}));
+  EXPECT_EQ(rows.positions.ToDoubles(), (std::vector<double>{5, 6, 0, 0, 5, 6}));
+  EXPECT_EQ(rows.segments.ToDoubles(), (std::vector<double>{2, 2, 0, 1, 2, 2}));
+  input.positions = Tensor::Of<int64_t>({2}, {7, 8});  // of all rows
+  EXPECT_EQ(SelectRows(input, {1}).positions.ToDoubles(), (std::vector<double>{7, 8}));
+}
+
 TEST(ResidualModelTest, ATiedOutputIsTheEmbedding) {
   const auto model = Make(Positions::kNone, true);
   for (const Parameter& p : Parameters(*model)) EXPECT_NE(p.name, "unembed.W_U");

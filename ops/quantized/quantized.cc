@@ -208,10 +208,6 @@ Tensor QuantizedMatMul(const Tensor& x, const QuantizedMatrix& w, const Tensor& 
   return y;
 }
 
-Tensor QuantizedMatMul(const Tensor& x, const QuantizedMatrix& w, const Tensor& bias) {
-  return QuantizedMatMul(x, w, bias, Activation::kNone);
-}
-
 Tensor Dequantize(const QuantizedMatrix& matrix, int64_t begin, int64_t end) {
   RESIDUAL_CHECK_OP("dequantize", 0 <= begin && begin <= end && end <= matrix.rows(),
                     matrix.values);

@@ -27,7 +27,7 @@
 
 namespace residual {
 
-enum class Activation;  // ops/elementwise
+enum class Activation;  // ops/elementwise; Activation() is none
 
 inline constexpr int64_t kQuantizedGroup = 64;
 
@@ -60,10 +60,8 @@ absl::Status QuantizeColumns(const Tensor& w, int64_t first, QuantizedMatrix& ma
 // y = activation(x w^T + bias). x: f32 [..., columns]; bias: f32 [rows] or undefined. Returns f32
 // [..., rows]. The bits do not depend on the number of threads. Not differentiable (a CHECK where a
 // tape tracks x or the bias).
-Tensor QuantizedMatMul(const Tensor& x, const QuantizedMatrix& w, const Tensor& bias,
-                       Activation activation);
-// y = x w^T + bias.
-Tensor QuantizedMatMul(const Tensor& x, const QuantizedMatrix& w, const Tensor& bias = Tensor());
+Tensor QuantizedMatMul(const Tensor& x, const QuantizedMatrix& w, const Tensor& bias = Tensor(),
+                       Activation activation = Activation());
 
 // The rows [begin, end) in f32, [end - begin, columns].
 Tensor Dequantize(const QuantizedMatrix& matrix, int64_t begin, int64_t end);

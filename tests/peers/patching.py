@@ -8,8 +8,8 @@
 Rows are sweeps of GPT-2 small (12 layers, 12 heads, d_model 768, the whole vocabulary) on prompts
 of 16 random tokens that differ from the third on, of a model of 4 layers and d_model 64 on 64
 tokens, and attribution patching. Each side is a process of its own, for its peak memory, and times
-are without loading the model (the tool pages its mapped weights in before its clock starts); ours
-holds both runs the sweep starts from. TransformerLens's cells take one forward each, so that it is
+are without loading the model, but ours holds the paging in of its mapped weights, and both runs the
+sweep starts from. TransformerLens's cells take one forward each, so that it is
 timed on evenly spaced ones (--cells) and multiplied; values are compared there. Attribution is of
 what blocks read and write, in TransformerLens by attribution_patch.
 """
