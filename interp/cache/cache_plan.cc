@@ -4,10 +4,10 @@
 #include <utility>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "interp/cache/activation_cache.h"
+#include "interp/hook_names/hook_name.h"
 #include "interp/patch/activation_axes.h"
 #include "ops/layout/layout.h"
 #include "tensor/base/check.h"
@@ -35,13 +35,6 @@ absl::StatusOr<std::vector<int64_t>> Resolve(const char* what, const std::vector
   return resolved;
 }
 
-int64_t LayerOf(const std::string& name) {
-  const std::vector<std::string> parts = absl::StrSplit(name, '.');
-  int64_t layer = -1;
-  if (parts.size() < 3 || parts[0] != "blocks" || !absl::SimpleAtoi(parts[1], &layer)) return -1;
-  return layer;
-}
-
 // The points that are asked for.
 absl::StatusOr<std::map<std::string, DeclaredHook>> Choose(const ResidualModel& model,
                                                            const CacheSpec& spec,
@@ -65,7 +58,8 @@ absl::StatusOr<std::map<std::string, DeclaredHook>> Choose(const ResidualModel& 
     bool any = false;
     for (const DeclaredHook& hook : declared) {
       if (!GlobMatches(pattern, hook.name) || !FiresIn(model, run, hook.name)) continue;
-      if (!layers.empty() && std::count(layers.begin(), layers.end(), LayerOf(hook.name)) == 0) {
+      if (!layers.empty() &&
+          std::count(layers.begin(), layers.end(), SplitBlockName(hook.name).layer) == 0) {
         continue;
       }
       chosen[hook.name] = hook;

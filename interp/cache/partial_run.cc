@@ -4,10 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
+#include "interp/hook_names/hook_name.h"
 #include "ops/layout/layout.h"
 #include "tensor/base/status_macros.h"
 
@@ -69,17 +67,13 @@ absl::StatusOr<LayersRun> CheckPartialRun(const ResidualModel& model, const Mode
 }
 
 bool IsBehindBlocks(absl::string_view point) {
-  return !absl::StartsWith(point, "blocks.") && point != Embed::kEmbed.name &&
+  return SplitBlockName(point).layer < 0 && point != Embed::kEmbed.name &&
          point != Embed::kPosEmbed.name;
 }
 
 bool FiresIn(const ResidualModel& model, const LayersRun& run, absl::string_view point) {
-  if (absl::StartsWith(point, "blocks.")) {
-    const std::vector<std::string> parts = absl::StrSplit(point, '.');
-    int layer = -1;
-    return parts.size() > 2 && absl::SimpleAtoi(parts[1], &layer) && layer >= run.layers.begin &&
-           layer < run.layers.end;
-  }
+  const int layer = SplitBlockName(point).layer;
+  if (layer >= 0) return layer >= run.layers.begin && layer < run.layers.end;
   if (point == Embed::kEmbed.name) return run.embeds;
   // Positions of queries and keys alone are looked up for the blocks.
   if (point == Embed::kPosEmbed.name) return run.embeds || !model.embed().positions_on_stream();

@@ -5,9 +5,8 @@
 #include <limits>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
+#include "interp/hook_names/hook_name.h"
 #include "models/nn/module.h"
 #include "ops/elementwise/elementwise.h"
 #include "tensor/base/random.h"
@@ -17,14 +16,6 @@ namespace residual {
 namespace {
 
 constexpr char kPatterns[] = "blocks.*.attn.hook_pattern";
-
-// 3 from "blocks.3.attn.hook_pattern".
-int LayerOf(absl::string_view name) {
-  int layer = -1;
-  const std::vector<absl::string_view> parts = absl::StrSplit(name, '.');
-  RESIDUAL_CHECK(parts.size() > 1 && absl::SimpleAtoi(parts[1], &layer)) << std::string(name);
-  return layer;
-}
 
 // Mean over rows and over queries [first, last) of pattern[b, h, i, i - back].
 std::vector<double> MeanAttentionBack(const Tensor& pattern, int64_t back, int64_t first,
@@ -113,7 +104,7 @@ std::vector<int64_t> HeadsPerLayer(const ResidualModel& model) {
   std::vector<int64_t> heads(model.n_layers(), 0);
   for (const Parameter& parameter : Parameters(const_cast<ResidualModel&>(model))) {
     if (GlobMatches("blocks.*.attn.W_Q", parameter.name)) {
-      heads[LayerOf(parameter.name)] = DiskShape(parameter)[0];
+      heads[SplitBlockName(parameter.name).layer] = DiskShape(parameter)[0];
     }
   }
   return heads;
@@ -146,7 +137,7 @@ absl::StatusOr<std::vector<Tensor>> ReadPatterns(const ResidualModel& model, con
   Hooks hooks;
   ZeroHeads(ablated, hooks);
   hooks.Read(kPatterns, [&](absl::string_view name, const Tensor& pattern) {
-    patterns[LayerOf(name)] = pattern;
+    patterns[SplitBlockName(name).layer] = pattern;
   });
   RESIDUAL_RETURN_IF_ERROR(model.Run({tokens}, &hooks).status());
   return patterns;

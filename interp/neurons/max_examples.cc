@@ -4,9 +4,8 @@
 #include <tuple>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
+#include "interp/hook_names/hook_name.h"
 #include "models/nn/hook.h"
 #include "models/nn/module.h"
 #include "tensor/base/parallel.h"
@@ -78,14 +77,6 @@ void Look(const T* x, int64_t pos, int64_t n, absl::Span<const Window> windows, 
   });
 }
 
-// Layer 3 of "blocks.3.mlp.hook_post"; -1 of what is in no block.
-int LayerOf(absl::string_view name) {
-  int layer = -1;
-  const std::vector<absl::string_view> parts = absl::StrSplit(name, '.');
-  if (parts.size() < 3 || parts[0] != "blocks" || !absl::SimpleAtoi(parts[1], &layer)) return -1;
-  return layer;
-}
-
 absl::Status Check(const ResidualModel& model, absl::Span<const int32_t> text,
                    const std::string& hook_point, const MaxExamplesOptions& options,
                    int64_t context, int64_t stride) {
@@ -93,7 +84,7 @@ absl::Status Check(const ResidualModel& model, absl::Span<const int32_t> text,
   Hooks hooks;
   hooks.Read(hook_point, [](absl::string_view, const Tensor&) {});
   RESIDUAL_RETURN_IF_ERROR(hooks.Validate(declared));
-  if (LayerOf(hook_point) < 0) {
+  if (SplitBlockName(hook_point).layer < 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", hook_point, "', expected a hook point of one block, blocks.L.…"));
   }
@@ -132,7 +123,7 @@ absl::StatusOr<std::vector<NeuronExamples>> FindMaxExamples(const ResidualModel&
   RESIDUAL_RETURN_IF_ERROR(Check(model, text, hook_point, options, context, stride));
 
   const std::vector<Window> windows = WindowsOf(n, context, stride);
-  const int layer = LayerOf(hook_point);
+  const int layer = SplitBlockName(hook_point).layer;
   std::vector<Found> found;
   for (size_t first = 0; first < windows.size(); first += options.rows) {
     const auto some = absl::MakeConstSpan(windows).subspan(first, options.rows);

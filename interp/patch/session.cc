@@ -6,9 +6,8 @@
 #include <utility>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
+#include "interp/hook_names/hook_name.h"
 #include "interp/patch/patch_pass.h"
 #include "interp/patch/plain_patch.h"
 #include "models/nn/nearest.h"
@@ -20,16 +19,6 @@
 
 namespace residual {
 namespace {
-
-// The layer of "blocks.3.attn.hook_z" and what follows it; -1 outside the blocks.
-std::pair<int, std::string> LayerOf(const std::string& name) {
-  const std::vector<std::string> parts = absl::StrSplit(name, absl::MaxSplits('.', 2));
-  int layer;
-  if (parts.size() < 3 || parts[0] != "blocks" || !absl::SimpleAtoi(parts[1], &layer)) {
-    return {-1, name};
-  }
-  return {layer, parts[2]};
-}
 
 bool LooksAtOnePosition(const Mixer& mixer) { return mixer.NewState(0) == nullptr; }
 
@@ -187,7 +176,7 @@ absl::Status PatchSession::Declare(const std::vector<std::string>& names) {
     PatchPoint& point = points_[name];
     point.hook = declared->second;
     point.axes = axes;
-    const auto [layer, within] = LayerOf(name);
+    const auto [layer, within] = SplitBlockName(name);
     point.layer = layer;
     point.local = layer >= 0 && IsLocal(model_.block(layer), within, point.hook.local);
   }

@@ -8,11 +8,11 @@
 #include <utility>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "interp/hook_names/hook_name.h"
 #include "models/nn/nearest.h"
 #include "tensor/base/check.h"
 #include "tensor/base/status_macros.h"
@@ -51,13 +51,6 @@ absl::StatusOr<std::set<Axis>> ParseBy(const std::string& by) {
   return axes;
 }
 
-// "blocks.3.attn.hook_z" to ("3", "attn.hook_z"); of a point outside the blocks ("", all of it).
-std::pair<std::string, std::string> SplitLayer(const std::string& name) {
-  const std::vector<std::string> parts = absl::StrSplit(name, absl::MaxSplits('.', 2));
-  if (parts.size() == 3 && parts[0] == "blocks") return {parts[1], parts[2]};
-  return {"", name};
-}
-
 std::string WithoutHook(const std::string& name) {
   return absl::StrReplaceAll(name, {{"hook_", ""}});
 }
@@ -70,7 +63,7 @@ bool IsEndOf(const std::string& end, const std::string& name) {
 absl::StatusOr<std::string> ResolveKind(const ResidualModel& model, const std::string& kind) {
   std::set<std::string> matches, known;
   for (const DeclaredHook& hook : HookPoints(model)) {
-    const std::string within = SplitLayer(hook.name).second;
+    const std::string within = SplitBlockName(hook.name).within;
     if (within == kind) return within;
     known.insert(WithoutHook(within));
     const std::string plain = WithoutHook(within);
@@ -101,17 +94,13 @@ absl::StatusOr<KindPoints> PointsOf(const ResidualModel& model, const std::strin
   RESIDUAL_ASSIGN_OR_RETURN(const std::string within, ResolveKind(model, kind));
   KindPoints found;
   for (const DeclaredHook& hook : HookPoints(model)) {
-    const auto [layer, name] = SplitLayer(hook.name);
+    const auto [layer, name] = SplitBlockName(hook.name);
     if (name != within || std::count(found.names.begin(), found.names.end(), hook.name) > 0) {
       continue;
     }
-    int64_t number = 0;
-    if (!layer.empty()) {
-      RESIDUAL_CHECK(absl::SimpleAtoi(layer, &number)) << hook.name;
-      found.in_blocks = true;
-    }
+    if (layer >= 0) found.in_blocks = true;
     found.names.push_back(hook.name);
-    found.layers.push_back(number);
+    found.layers.push_back(std::max(layer, 0));
   }
   return found;
 }
