@@ -21,16 +21,13 @@ import fnmatch
 import json
 import pathlib
 import re
-import shutil
 import statistics
 import subprocess
 import sys
 import threading
 import time
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import turns  # noqa: E402
 from turns import medians, timed  # noqa: E402
@@ -72,37 +69,13 @@ def arguments():
     return parser.parse_args()
 
 
-def build():
-    targets = ["//tests/bench:peer_server", "//tools:generate"]
-    done = subprocess.run(["./bazelw", "build", *targets], cwd=ROOT, stdout=sys.stderr, check=False)
-    if done.returncode:
-        sys.exit(f"generation.py: ./bazelw build {' '.join(targets)} failed")
-    return ROOT / "bazel-bin"
-
-
-class Bench:
-    """The two programs, the models in every format, and the order of turns."""
+class Bench(turns.Bench):
+    """With the models in every format, and what the tool can do."""
 
     def __init__(self, binaries, quick):
-        import race as races
-
-        self.race = races.Race(races.Server(str(binaries / "tests/bench/peer_server")), 0, 0)
-        self.generate = str(binaries / "tools/generate")
-        self.note = races.note
-        self.rounds = 3 if quick else 5
-        self.tokens = 64 if quick else 128
-        self._made = {}
+        super().__init__(binaries, 3 if quick else 5, 64 if quick else 128)
         about = subprocess.run([self.generate, "--help"], capture_output=True, text=True, check=True)
         self.help = about.stdout + about.stderr
-
-    def close(self):
-        self.race.server.close()
-        shutil.rmtree(self.race.folder, ignore_errors=True)
-
-    def _make(self, key, make):
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
 
     def folder(self, dtype):
         """As Hugging Face saves it, in f32 or bf16."""
@@ -550,7 +523,7 @@ def main():
     import report
 
     torch.set_num_threads(THREADS)
-    bench = Bench(pathlib.Path(args.bin) if args.bin else build(), args.quick)
+    bench = Bench(turns.built(args.bin), args.quick)
     results = []
     try:
         for name in names:
@@ -570,7 +543,7 @@ def main():
         pass
     whole = {"machine": report.machine(), "peers": peers, "limits": limits, "rows": results}
     if args.write_docs:
-        write_docs(ROOT / "docs/generation.md", whole)
+        write_docs(turns.ROOT / "docs/generation.md", whole)
     print(json.dumps(whole, indent=1) if args.json else table(whole))
 
 

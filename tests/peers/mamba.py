@@ -18,15 +18,13 @@ import argparse
 import fnmatch
 import json
 import pathlib
-import shutil
 import statistics
 import subprocess
 import sys
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
+import turns  # noqa: E402
 from turns import medians, table, timed  # noqa: E402
 
 THREADS = 2
@@ -47,25 +45,8 @@ def arguments():
     return parser.parse_args()
 
 
-class Bench:
-    """The two programs and the model in every format."""
-
-    def __init__(self, binaries, args):
-        import race
-
-        self.race = race.Race(race.Server(str(binaries / "tests/bench/peer_server")), 0, 0)
-        self.generate = str(binaries / "tools/generate")
-        self.note, self.rounds, self.tokens = race.note, args.rounds, args.tokens
-        self._made = {}
-
-    def close(self):
-        self.race.server.close()
-        shutil.rmtree(self.race.folder, ignore_errors=True)
-
-    def _make(self, key, make):
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
+class Bench(turns.Bench):
+    """With the model in every format."""
 
     def folder(self, dtype):
         """As Hugging Face saves it."""
@@ -116,7 +97,6 @@ class Bench:
             return path
 
         return self._make(("gguf", dtype), make)
-
 
 
 def row(name, shape, dtype, peer, ours, theirs, goal, tokens, **more):
@@ -292,14 +272,8 @@ def main():
         sys.exit(f"mamba.py: {error}; in a virtual environment: pip install torch transformers")
     import report
 
-    binaries = pathlib.Path(args.bin) if args.bin else ROOT / "bazel-bin"
-    if not args.bin:
-        targets = ["//tests/bench:peer_server", "//tools:generate"]
-        command = ["./bazelw", "build", *targets]
-        if subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=False).returncode:
-            sys.exit(f"mamba.py: {' '.join(command)} failed")
     torch.set_num_threads(THREADS)
-    bench = Bench(binaries, args)
+    bench = Bench(turns.built(args.bin), args.rounds, args.tokens)
     results = []
     try:
         for name in names:
