@@ -29,6 +29,8 @@
 #include "tools/cli/progress.h"
 #include "tools/pairs/pair_flags.h"
 #include "tools/path_flags/path_flags.h"
+#include "tools/processes/processes.h"
+#include "tools/units/unit_flags.h"
 
 namespace residual {
 namespace {
@@ -49,7 +51,42 @@ struct Found {
   int64_t runs = 0;
 };
 
-absl::StatusOr<Found> Score(const EdgePair& pair, const Metric& metric, const Flags& flags) {
+// A run for each edge; scores are on process 0.
+absl::StatusOr<EdgeScores> ScoreExactly(const EdgePair& pair, const Metric& metric, PatchRun run,
+                                        const UnitFlags& unit_flags, Processes& processes,
+                                        Journal::Subject subject) {
+  constexpr int kEdgesOfUnit = 8;
+  const int edges = pair.clean.graph().edges();
+  ProgressBar bar("edges", edges);
+  int64_t done = 0;
+  EdgeScores scores(edges);
+  ItemUnits work;
+  work.subject = std::move(subject);
+  work.numbers = pair.clean.batch();
+  for (int edge = 0; edge < edges; ++edge) {
+    if (edge % kEdgesOfUnit == 0) work.units.emplace_back();
+    work.units.back().push_back(edge);
+  }
+  work.run = [&](const std::vector<int64_t>& unit) {
+    return ExactEdgeScores(pair, metric, std::vector<int>(unit.begin(), unit.end()), run,
+                           [&](size_t of_unit) {
+                             processes.Poll();
+                             if (processes.first()) {
+                               bar.Update(done + static_cast<int64_t>(of_unit));
+                             }
+                           });
+  };
+  work.take = [&](int64_t edge, std::vector<double> of_edge) {
+    scores[edge] = std::move(of_edge);
+    ++done;
+  };
+  RESIDUAL_RETURN_IF_ERROR(unit_flags.Run(std::move(work)).status());
+  return scores;
+}
+
+absl::StatusOr<Found> Score(const EdgePair& pair, const Metric& metric, const Flags& flags,
+                            const UnitFlags& unit_flags, Processes& processes,
+                            const Journal::Subject& subject) {
   Found found;
   const int edges = pair.clean.graph().edges();
   const PatchRun run = flags.gradient == "clean" ? PatchRun::kClean : PatchRun::kCorrupted;
@@ -65,13 +102,9 @@ absl::StatusOr<Found> Score(const EdgePair& pair, const Metric& metric, const Fl
     return found;
   }
   if (flags.method == "exact") {
-    ProgressBar bar("edges", edges);
-    std::vector<int> all(edges);
-    for (int edge = 0; edge < edges; ++edge) all[edge] = edge;
     RESIDUAL_ASSIGN_OR_RETURN(found.by_example,
-                              ExactEdgeScores(pair, metric, all, run, [&bar](size_t done) {
-                                bar.Update(static_cast<int64_t>(done));
-                              }));
+                              ScoreExactly(pair, metric, run, unit_flags, processes, subject));
+    if (!processes.first()) return found;
     found.runs = edges;
   } else {
     EdgeScoreOptions options;
@@ -139,16 +172,24 @@ double MeanOf(const std::vector<double>& values) { return MeanScores(EdgeScores(
 
 absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
                       const PairFlags& pair_flags, const PathFlags& path_flags,
-                      const Flags& flags) {
+                      const UnitFlags& unit_flags, Processes& processes, const Flags& flags) {
   if (flags.method == "acdc" && pair_flags.metric() != "kl" && pair_flags.metric() != "loss") {
     return UsageError(
         "--method=acdc prunes what does not raise the metric: --metric=kl or --metric=loss");
   }
   RESIDUAL_RETURN_IF_ERROR(path_flags.Check());
+  if (unit_flags.given() && (flags.method != "exact" || path_flags.given())) {
+    return UsageError("--journal and several processes are for --method=exact of all edges");
+  }
   RESIDUAL_ASSIGN_OR_RETURN(const LoadedModel loaded, model_flags.Load());
+  Journal::Subject subject = unit_flags.ModelSubject(loaded);
   if (flags.process_weights) RESIDUAL_RETURN_IF_ERROR(ProcessWeights(*loaded.model));
   const ResidualModel& model = *loaded.model;
   RESIDUAL_ASSIGN_OR_RETURN(const PromptSet prompts, pair_flags.Read(loaded));
+  subject.merge(pair_flags.Subject(prompts));
+  subject.insert({{"gradient", flags.gradient},
+                  {"method", flags.method},
+                  {"process_weights", flags.process_weights ? "true" : "false"}});
   const absl::Time began = absl::Now();
   RESIDUAL_ASSIGN_OR_RETURN(const EdgeGraph graph, EdgeGraph::Of(model));
   if (path_flags.given()) {
@@ -174,7 +215,9 @@ absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
                                                       " on the clean prompts and ", page.corrupted,
                                                       " on the corrupted ones"));
   }
-  RESIDUAL_ASSIGN_OR_RETURN(const Found found, Score(pair, metric, flags));
+  RESIDUAL_ASSIGN_OR_RETURN(const Found found,
+                            Score(pair, metric, flags, unit_flags, processes, subject));
+  if (!processes.first()) return absl::OkStatus();
   page.scores = found.scores;
   page.circuit = found.circuit;
   RESIDUAL_ASSIGN_OR_RETURN(page.value, EvaluateCircuit(pair, metric, page.circuit));
@@ -234,6 +277,7 @@ absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
 }  // namespace residual
 
 int main(int argc, char** argv) {
+  residual::Processes processes(residual::StartTransport(&argc, &argv));
   residual::CommandLine cli(
       "edges",
       "Finds the circuit of a task: scores every edge between a model's heads and MLPs, and says "
@@ -243,6 +287,7 @@ int main(int argc, char** argv) {
   residual::ModelFlags model(cli);
   residual::PairFlags pairs(cli);
   residual::PathFlags paths(cli);
+  residual::UnitFlags units(cli, processes);
   residual::Flags flags;
   cli.Choice("method", &flags.method,
              {"eap", "eap_ig_inputs", "eap_ig_activations", "clean_corrupted", "exact", "acdc"},
@@ -264,5 +309,8 @@ int main(int argc, char** argv) {
            "safetensors file to write: result and by_example, writer and reader of each edge "
            "(their names in the metadata); of paths [sender, receiver]");
   cli.Path("report", &flags.report, "page to write: the circuit drawn, and how faithful it is");
-  return cli.Run(argc, argv, [&] { return residual::RunEdges(cli, model, pairs, paths, flags); });
+  return cli.Run(
+      argc, argv,
+      [&] { return residual::RunEdges(cli, model, pairs, paths, units, processes, flags); },
+      [&](const absl::Status& own) { return processes.Join(own); });
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -25,6 +26,8 @@
 #include "tools/cli/model_flags.h"
 #include "tools/cli/progress.h"
 #include "tools/pairs/pair_flags.h"
+#include "tools/processes/processes.h"
+#include "tools/units/unit_flags.h"
 
 namespace residual {
 namespace {
@@ -67,25 +70,56 @@ void AddStatistics(const Sweep& sweep, const std::vector<std::vector<double>>& v
   tensors.emplace_back("p_value", sweep.ToTensor(p_value));
 }
 
-absl::StatusOr<std::vector<std::vector<double>>> Patched(PatchSession& session, const Sweep& sweep,
-                                                         const Metric& metric) {
-  RESIDUAL_ASSIGN_OR_RETURN(auto values, session.Run(sweep.patches, metric));
-  for (size_t p = 0; p < values.size(); ++p) {
-    for (const double value : values[p]) {
+absl::Status CheckNumbers(const Sweep& sweep, const std::vector<int64_t>& unit,
+                          const std::vector<std::vector<double>>& values, const Metric& metric) {
+  for (size_t i = 0; i < unit.size(); ++i) {
+    for (const double value : values[i]) {
       if (!std::isnan(value)) continue;
-      return absl::FailedPreconditionError(absl::StrCat(
-          "the ", metric.name, " is NaN with ", sweep.patches[p].cells[0].ToString(), " patched"));
+      return absl::FailedPreconditionError(absl::StrCat("the ", metric.name, " is NaN with ",
+                                                        sweep.patches[unit[i]].cells[0].ToString(),
+                                                        " patched"));
     }
   }
-  return values;
+  return absl::OkStatus();
+}
+
+// The metric of every cell, on process 0. `done`: cells so far.
+absl::StatusOr<UnitCounts> RunSweep(PatchSession& session, const Sweep& sweep, const Metric& metric,
+                                    const UnitFlags& unit_flags, Journal::Subject subject,
+                                    double& done, std::vector<std::vector<double>>& values) {
+  ItemUnits work;
+  work.subject = std::move(subject);
+  work.numbers = session.batch();
+  RESIDUAL_ASSIGN_OR_RETURN(work.units, session.Units(sweep.patches, metric));
+  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<double> corrupted, session.Corrupted(metric));
+  values.assign(sweep.patches.size(), corrupted);
+  done = static_cast<double>(values.size());
+  for (const std::vector<int64_t>& unit : work.units) done -= static_cast<double>(unit.size());
+  work.run =
+      [&](const std::vector<int64_t>& unit) -> absl::StatusOr<std::vector<std::vector<double>>> {
+    RESIDUAL_ASSIGN_OR_RETURN(auto of_unit, session.RunUnit(sweep.patches, unit, metric));
+    RESIDUAL_RETURN_IF_ERROR(CheckNumbers(sweep, unit, of_unit, metric));
+    return of_unit;
+  };
+  work.take = [&](int64_t cell, std::vector<double> of_cell) {
+    values[cell] = std::move(of_cell);
+    ++done;
+  };
+  return unit_flags.Run(std::move(work));
 }
 
 absl::Status RunPatch(const CommandLine& cli, const ModelFlags& model_flags,
-                      const PairFlags& pair_flags, const Flags& flags) {
+                      const PairFlags& pair_flags, const UnitFlags& unit_flags,
+                      Processes& processes, const Flags& flags) {
   const absl::Time began = absl::Now();
   RESIDUAL_ASSIGN_OR_RETURN(const LoadedModel loaded, model_flags.Load());
+  Journal::Subject subject = unit_flags.ModelSubject(loaded);
   if (flags.process_weights) RESIDUAL_RETURN_IF_ERROR(ProcessWeights(*loaded.model));
   RESIDUAL_ASSIGN_OR_RETURN(const PromptSet prompts, pair_flags.Read(loaded));
+  subject.merge(pair_flags.Subject(prompts));
+  subject.insert({{"kind", flags.kind},
+                  {"by", flags.by},
+                  {"process_weights", flags.process_weights ? "true" : "false"}});
 
   const bool exact = flags.method == "activation" || flags.method == "exact";
   AttributionOptions attribution;
@@ -95,11 +129,21 @@ absl::Status RunPatch(const CommandLine& cli, const ModelFlags& model_flags,
   if (exact && flags.grad_drop) {
     return UsageError("--grad_drop is of gradients: --method=attribution, qk_fix or atp_star");
   }
+  if (!exact && unit_flags.given()) {
+    return UsageError(absl::StrCat("--method=", flags.method,
+                                   " is one run of all cells: no --journal, and one process"));
+  }
 
   ProgressBar bar("patching", 1000);
+  double done = 0;
+  std::vector<std::vector<double>> values;
   PatchOptions options;
-  options.progress = [&bar](double done, double all) {
-    bar.Update(static_cast<int64_t>(1000 * done / all), absl::StrCat(all, " runs"));
+  options.progress = [&](double of_unit, double) {
+    processes.Poll();
+    const double all = static_cast<double>(values.size());
+    if (processes.first() && !values.empty()) {
+      bar.Update(static_cast<int64_t>(1000 * (done + of_unit) / all), absl::StrCat(all, " cells"));
+    }
   };
   // Attribution makes the run of its gradient itself.
   if (!exact && attribution.run == PatchRun::kClean) options.plan_on = PatchRun::kCorrupted;
@@ -114,9 +158,11 @@ absl::Status RunPatch(const CommandLine& cli, const ModelFlags& model_flags,
   RESIDUAL_RETURN_IF_ERROR(planned.status());
   const Sweep& sweep = *planned;
   // Attribution first: what it runs on its tape needs no other run.
-  std::vector<std::vector<double>> values;
+  UnitCounts units;
   if (exact) {
-    RESIDUAL_ASSIGN_OR_RETURN(values, Patched(session, sweep, metric));
+    RESIDUAL_ASSIGN_OR_RETURN(
+        units, RunSweep(session, sweep, metric, unit_flags, std::move(subject), done, values));
+    if (!processes.first()) return absl::OkStatus();
   } else {
     RESIDUAL_ASSIGN_OR_RETURN(values,
                               AttributePatches(session, sweep.patches, metric, attribution));
@@ -140,7 +186,7 @@ absl::Status RunPatch(const CommandLine& cli, const ModelFlags& model_flags,
   RESIDUAL_RETURN_IF_ERROR(WriteSafetensors(flags.out, tensors));
 
   if (cli.json()) {
-    const nlohmann::json done = {
+    const nlohmann::json said = {
         {"out", flags.out},
         {"method", flags.method},
         {"qk_fix", attribution.qk_fix},
@@ -152,8 +198,10 @@ absl::Status RunPatch(const CommandLine& cli, const ModelFlags& model_flags,
         {"clean", clean_mean},
         {"corrupted", corrupted_mean},
         {"cells", sweep.patches.size()},
+        {"processes", processes.count()},
+        {"units", {{"all", units.all}, {"from_journal", units.found}}},
         {"seconds", {{"load", absl::ToDoubleSeconds(loaded_at - began)}, {"patch", seconds}}}};
-    std::printf("%s\n", done.dump().c_str());
+    std::printf("%s\n", said.dump().c_str());
     return absl::OkStatus();
   }
   std::printf("%s: clean %.6g, corrupted %.6g; %zu cells [%s] in %.2f s\n", metric.name.c_str(),
@@ -166,6 +214,7 @@ absl::Status RunPatch(const CommandLine& cli, const ModelFlags& model_flags,
 }  // namespace residual
 
 int main(int argc, char** argv) {
+  residual::Processes processes(residual::StartTransport(&argc, &argv));
   residual::CommandLine cli(
       "patch",
       "Activation patching: runs a model on corrupted prompts with one activation after the other "
@@ -174,6 +223,7 @@ int main(int argc, char** argv) {
       "--kind=z --by=head --answer=5335,3271 --wrong=3271,5335 --out=patched.safetensors");
   residual::ModelFlags model(cli);
   residual::PairFlags pairs(cli);
+  residual::UnitFlags units(cli, processes);
   residual::Flags flags;
   cli.Text(
       "kind", &flags.kind,
@@ -200,5 +250,7 @@ int main(int argc, char** argv) {
   cli.Bool("examples", &flags.examples,
            "also write by_example, the mean's bootstrap interval (low, high: 95 %) and p_value");
   cli.Path("out", &flags.out, "safetensors file to write: result, clean, corrupted").Required();
-  return cli.Run(argc, argv, [&] { return residual::RunPatch(cli, model, pairs, flags); });
+  return cli.Run(
+      argc, argv, [&] { return residual::RunPatch(cli, model, pairs, units, processes, flags); },
+      [&](const absl::Status& own) { return processes.Join(own); });
 }

@@ -226,52 +226,8 @@ void PatchPass::JoinLocal(int layer, absl::Span<const StackedRun* const> runs, S
   }
 }
 
-void PatchPass::RunPass(absl::Span<StackedRun* const> runs, const Done& done) {
-  Stacks stacks;
-  const double before = done_;
-  for (int layer = 0; layer < model_.n_layers(); ++layer) {
-    std::map<int64_t, std::vector<const StackedRun*>> joining;
-    std::vector<const StackedRun*> local;
-    for (const StackedRun* run : runs) {
-      if (run->layer != layer) continue;
-      if (run->local) {
-        local.push_back(run);
-      } else {
-        joining[run->start].push_back(run);
-      }
-    }
-    for (const auto& [start, joined] : joining) {
-      Join(start, joined, Corrupted(layer, start, static_cast<int64_t>(joined.size())),
-           stacks[start]);
-    }
-    for (auto& [start, at_start] : stacks) {
-      for (Stack& stack : at_start) {
-        std::vector<RowEdit> edits;
-        for (size_t i = 0; i < stack.runs.size(); ++i) {
-          if (stack.runs[i]->local) continue;
-          for (const StackedEdit& edit : stack.runs[i]->edits) {
-            if (edit.point->layer == layer) edits.push_back({edit, static_cast<int64_t>(i)});
-          }
-        }
-        stack.resid = ThroughBlock(layer, start, stack.resid, edits, last_);
-      }
-    }
-    if (!local.empty()) JoinLocal(layer, local, stacks);
-    done_ = before + static_cast<double>(runs.size()) * (layer + 1) / model_.n_layers();
-    if (session_.options_.progress) session_.options_.progress(done_, all_);
-  }
-  for (auto& [start, at_start] : stacks) {
-    for (Stack& stack : at_start) {
-      std::vector<int64_t> indices;
-      for (const StackedRun* run : stack.runs) indices.push_back(run->index);
-      done(indices, stack.resid);
-      stack.resid = Tensor();
-    }
-  }
-}
-
-void PatchPass::Run(std::vector<StackedRun> runs, const Done& done) {
-  all_ = static_cast<double>(runs.size());
+void PatchPass::Run(std::vector<StackedRun> runs, const Done& done,
+                    const std::function<void(double)>& progress) {
   std::vector<StackedRun*> order;
   for (StackedRun& run : runs) order.push_back(&run);
   std::stable_sort(order.begin(), order.end(),
@@ -294,16 +250,47 @@ void PatchPass::Run(std::vector<StackedRun> runs, const Done& done) {
     for (size_t i = begin; i < end; ++i) order[i]->start = start;
     end = begin;
   }
-  const int64_t position_bytes = model_.d_model() * static_cast<int64_t>(SizeOf(model_.dtype()));
-  for (size_t begin = 0; begin < order.size();) {
-    size_t end = begin;
-    int64_t bytes = 0;
-    while (end < order.size() && (end == begin || bytes < session_.options_.stream_bytes)) {
-      bytes += batch_ * (positions_ - order[end]->start) * position_bytes;
-      ++end;
+
+  Stacks stacks;
+  for (int layer = 0; layer < model_.n_layers(); ++layer) {
+    const double share = static_cast<double>(layer) / model_.n_layers();
+    std::map<int64_t, std::vector<const StackedRun*>> joining;
+    std::vector<const StackedRun*> local;
+    for (const StackedRun* run : order) {
+      if (run->layer != layer) continue;
+      if (run->local) {
+        local.push_back(run);
+      } else {
+        joining[run->start].push_back(run);
+      }
     }
-    RunPass(absl::MakeConstSpan(order).subspan(begin, end - begin), done);
-    begin = end;
+    for (const auto& [start, joined] : joining) {
+      Join(start, joined, Corrupted(layer, start, static_cast<int64_t>(joined.size())),
+           stacks[start]);
+    }
+    for (auto& [start, at_start] : stacks) {
+      for (Stack& stack : at_start) {
+        progress(static_cast<double>(runs.size()) * share);
+        std::vector<RowEdit> edits;
+        for (size_t i = 0; i < stack.runs.size(); ++i) {
+          if (stack.runs[i]->local) continue;
+          for (const StackedEdit& edit : stack.runs[i]->edits) {
+            if (edit.point->layer == layer) edits.push_back({edit, static_cast<int64_t>(i)});
+          }
+        }
+        stack.resid = ThroughBlock(layer, start, stack.resid, edits, last_);
+      }
+    }
+    if (!local.empty()) JoinLocal(layer, local, stacks);
+  }
+  progress(static_cast<double>(runs.size()));
+  for (auto& [start, at_start] : stacks) {
+    for (Stack& stack : at_start) {
+      std::vector<int64_t> indices;
+      for (const StackedRun* run : stack.runs) indices.push_back(run->index);
+      done(indices, stack.resid);
+      stack.resid = Tensor();
+    }
   }
 }
 

@@ -27,9 +27,9 @@ struct StackedEdit {
 
 // A run that changes something in a block.
 struct StackedRun {
-  int64_t index = 0;  // among the patches
+  int64_t index = 0;  // among the patches of the unit
   int64_t start = 0;  // the first position that is computed
-  int layer = 0;      // of its first edit
+  int layer = 0;      // of its first edit; -1: outside the blocks
   bool local = false;
   std::vector<StackedEdit> edits;
 };
@@ -40,9 +40,12 @@ class PatchPass {
   PatchPass(PatchSession& session, int64_t last);
 
   // Calls done(indices, resid) for every run once, several at a time; resid: [runs * batch, last,
-  // d_model] after the last block, a run's examples behind one another.
+  // d_model] after the last block, a run's examples behind one another. The runs begin within the
+  // blocks. `progress`: called before each stack goes through a
+  // block, with how many runs' worth of work is done.
   using Done = std::function<void(absl::Span<const int64_t>, const Tensor&)>;
-  void Run(std::vector<StackedRun> runs, const Done& done);
+  void Run(std::vector<StackedRun> runs, const Done& done,
+           const std::function<void(double)>& progress);
 
  private:
   struct Stack {
@@ -51,7 +54,6 @@ class PatchPass {
   };
   using Stacks = std::map<int64_t, std::vector<Stack>>;  // by first position
 
-  void RunPass(absl::Span<StackedRun* const> runs, const Done& done);
   // The corrupted stream before `layer` from `start` on, for so many runs.
   Tensor Corrupted(int layer, int64_t start, int64_t runs) const;
   // The stream after the layer's block, with the edits of these rows.
@@ -78,7 +80,6 @@ class PatchPass {
     int64_t length = 0;
     BlockState state;
   } read_;
-  double done_ = 0, all_ = 0;
 };
 
 }  // namespace residual

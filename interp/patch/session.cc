@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -284,53 +285,44 @@ absl::Status PatchSession::CheckCell(const PatchCell& cell) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<std::vector<double>>> PatchSession::Run(absl::Span<const Patch> patches,
-                                                                   const Metric& metric) {
+absl::Status PatchSession::Prepare(absl::Span<const Patch> patches,
+                                   absl::Span<const int64_t> indices, const Metric& metric) {
   RESIDUAL_RETURN_IF_ERROR(CheckMetric(metric, model_, batch(), positions()));
   std::vector<std::string> names;
-  for (const Patch& patch : patches) {
-    for (const PatchCell& cell : patch.cells) {
+  for (const int64_t index : indices) {
+    for (const PatchCell& cell : patches[index].cells) {
       if (names.empty() || names.back() != cell.point) names.push_back(cell.point);
     }
   }
   RESIDUAL_RETURN_IF_ERROR(Points(names).status());
-  for (const Patch& patch : patches) {
-    for (const PatchCell& cell : patch.cells) {
-      RESIDUAL_RETURN_IF_ERROR(CheckCell(cell));
-    }
+  for (const int64_t index : indices) {
+    for (const PatchCell& cell : patches[index].cells) RESIDUAL_RETURN_IF_ERROR(CheckCell(cell));
   }
-  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<double> corrupted, Corrupted(metric));
-  std::vector<std::vector<double>> values(patches.size(), corrupted);
+  RESIDUAL_RETURN_IF_ERROR(Corrupted(metric).status());
   if (streams_.empty()) {  // the run was made on a tape
     const MixerContext context = model_.MakeContext(corrupted_);
     StreamsAndStates(model_.EmbedTokens(corrupted_, context, Scope()), context, Scope());
   }
+  return absl::OkStatus();
+}
 
+std::vector<StackedRun> PatchSession::RunsOf(absl::Span<const Patch> patches,
+                                             absl::Span<const int64_t> indices,
+                                             const Metric& metric) {
   std::vector<StackedRun> runs;
-  const MetricReader reader(model_, metric);
-  for (size_t i = 0; i < patches.size(); ++i) {
+  for (size_t i = 0; i < indices.size(); ++i) {
     StackedRun run;
     run.index = static_cast<int64_t>(i);
     run.start = positions();
-    bool outside = false;
-    for (const PatchCell& cell : patches[i].cells) {
-      const PatchPoint& point = points_[cell.point];
+    for (const PatchCell& cell : patches[indices[i]].cells) {
+      const PatchPoint& point = points_.at(cell.point);
       const StackedEdit edit{&cell, &point};
       const int64_t first = FirstDifference(cell, point.axes, edit.value(), point.corrupted);
       if (first >= (point.axes.pos < 0 ? 1 : point.clean.dim(point.axes.pos))) continue;
-      outside = outside || point.layer < 0;
       run.start = std::min(run.start, causal_ && point.axes.pos >= 0 ? first : 0);
       run.edits.push_back(edit);
     }
     if (run.edits.empty()) continue;  // changes nothing
-    if (outside) {
-      std::vector<PlainEdit> edits;
-      for (const StackedEdit& edit : run.edits) {
-        edits.push_back({*edit.cell, edit.point->axes, edit.value()});
-      }
-      RESIDUAL_ASSIGN_OR_RETURN(values[i], PatchPlainly(model_, corrupted_, edits, metric));
-      continue;
-    }
     run.layer = run.edits[0].point->layer;
     for (const StackedEdit& edit : run.edits) run.layer = std::min(run.layer, edit.point->layer);
     run.local = run.edits.size() == 1 && run.edits[0].point->local &&
@@ -340,20 +332,96 @@ absl::StatusOr<std::vector<std::vector<double>>> PatchSession::Run(absl::Span<co
         run.edits[0].cell->pos < positions() - metric.positions) {
       continue;
     }
-    run.start = std::min(run.start, positions() - metric.positions);
+    run.start = run.layer < 0 ? 0 : std::min(run.start, positions() - metric.positions);
     runs.push_back(std::move(run));
   }
-  PatchPass pass(*this, metric.positions);
-  pass.Run(std::move(runs), [&](absl::Span<const int64_t> indices, const Tensor& resid) {
-    std::vector<int64_t> examples;
-    for (size_t i = 0; i < indices.size(); ++i) {
-      for (int64_t e = 0; e < batch(); ++e) examples.push_back(e);
-    }
-    const std::vector<double> read = reader.Read(resid, examples);
-    for (size_t i = 0; i < indices.size(); ++i) {
-      values[indices[i]].assign(read.begin() + i * batch(), read.begin() + (i + 1) * batch());
-    }
+  return runs;
+}
+
+absl::StatusOr<std::vector<std::vector<int64_t>>> PatchSession::Units(
+    absl::Span<const Patch> patches, const Metric& metric) {
+  std::vector<int64_t> all(patches.size());
+  std::iota(all.begin(), all.end(), int64_t{0});
+  RESIDUAL_RETURN_IF_ERROR(Prepare(patches, all, metric));
+  std::vector<StackedRun> runs = RunsOf(patches, all, metric);
+  // Layer by layer: patches of a layer share their block, and lower ones run through more.
+  std::stable_sort(runs.begin(), runs.end(), [](const StackedRun& a, const StackedRun& b) {
+    return std::tie(a.layer, a.start) < std::tie(b.layer, b.start);
   });
+  int64_t total = 0;
+  for (const StackedRun& run : runs) total += batch() * (positions() - run.start);
+  const int64_t count = std::max<int64_t>(1, total / options_.unit_positions);
+  const int64_t each = (total + count - 1) / count;
+  std::vector<std::vector<int64_t>> units;
+  int64_t done = 0;
+  for (const StackedRun& run : runs) {
+    if (done >= each * static_cast<int64_t>(units.size())) units.emplace_back();
+    units.back().push_back(run.index);
+    done += batch() * (positions() - run.start);
+  }
+  return units;
+}
+
+absl::StatusOr<std::vector<std::vector<double>>> PatchSession::RunTogether(
+    absl::Span<const Patch> patches, absl::Span<const int64_t> unit, const Metric& metric,
+    const std::function<void(double)>& progress) {
+  RESIDUAL_RETURN_IF_ERROR(Prepare(patches, unit, metric));
+  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<double> corrupted, Corrupted(metric));
+  std::vector<std::vector<double>> values(unit.size(), corrupted);
+  std::vector<StackedRun> inside;
+  double outside = 0;
+  for (StackedRun& run : RunsOf(patches, unit, metric)) {
+    if (run.layer >= 0) {
+      inside.push_back(std::move(run));
+      continue;
+    }
+    std::vector<PlainEdit> edits;
+    for (const StackedEdit& edit : run.edits) {
+      edits.push_back({*edit.cell, edit.point->axes, edit.value()});
+    }
+    RESIDUAL_ASSIGN_OR_RETURN(values[run.index], PatchPlainly(model_, corrupted_, edits, metric));
+    progress(++outside);
+  }
+  const MetricReader reader(model_, metric);
+  PatchPass pass(*this, metric.positions);
+  pass.Run(
+      std::move(inside),
+      [&](absl::Span<const int64_t> indices, const Tensor& resid) {
+        std::vector<int64_t> examples;
+        for (size_t i = 0; i < indices.size(); ++i) {
+          for (int64_t e = 0; e < batch(); ++e) examples.push_back(e);
+        }
+        const std::vector<double> read = reader.Read(resid, examples);
+        for (size_t i = 0; i < indices.size(); ++i) {
+          values[indices[i]].assign(read.begin() + i * batch(), read.begin() + (i + 1) * batch());
+        }
+      },
+      [&](double done) { progress(outside + done); });
+  return values;
+}
+
+absl::StatusOr<std::vector<std::vector<double>>> PatchSession::RunUnit(
+    absl::Span<const Patch> patches, absl::Span<const int64_t> unit, const Metric& metric) {
+  return RunTogether(patches, unit, metric, [&](double done) {
+    if (options_.progress) options_.progress(done, static_cast<double>(unit.size()));
+  });
+}
+
+absl::StatusOr<std::vector<std::vector<double>>> PatchSession::Run(absl::Span<const Patch> patches,
+                                                                   const Metric& metric) {
+  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<std::vector<int64_t>> units, Units(patches, metric));
+  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<double> corrupted, Corrupted(metric));
+  std::vector<std::vector<double>> values(patches.size(), corrupted);
+  double all = 0, before = 0;
+  for (const std::vector<int64_t>& unit : units) all += static_cast<double>(unit.size());
+  for (const std::vector<int64_t>& unit : units) {
+    RESIDUAL_ASSIGN_OR_RETURN(std::vector<std::vector<double>> of_unit,
+                              RunTogether(patches, unit, metric, [&](double done) {
+                                if (options_.progress) options_.progress(before + done, all);
+                              }));
+    for (size_t i = 0; i < unit.size(); ++i) values[unit[i]] = std::move(of_unit[i]);
+    before += static_cast<double>(unit.size());
+  }
   return values;
 }
 

@@ -49,15 +49,15 @@ struct Patch {
 };
 
 struct PatchOptions {
-  // Bytes of streams held at a time; more runs than that go in several passes.
-  int64_t stream_bytes = int64_t{96} << 20;
+  // Positions that the runs of a unit have together, about; a larger run is a unit of its own.
+  int64_t unit_positions = 8192;
   // Positions of stacked runs that go through a block together, and how many are enough to leave
   // runs of other first positions out of the stack.
   int64_t stacked_positions = 1024, enough_positions = 128;
   // The run that is made to learn how large activations are. The clean one is needed by all;
   // attribution makes the run of its gradient itself, and would make that one twice.
   PatchRun plan_on = PatchRun::kClean;
-  // Called between layers: runs done so far (fractions count) and runs in all.
+  // Called often, from within a layer: patches done so far (fractions count) of Run's or RunUnit's.
   std::function<void(double done, double all)> progress;
 };
 
@@ -73,6 +73,8 @@ struct PatchPoint {
   // Of a run that was made: as large in both.
   const Tensor& any() const { return clean.defined() ? clean : corrupted; }
 };
+
+struct StackedRun;
 
 class PatchSession {
  public:
@@ -110,6 +112,17 @@ class PatchSession {
   absl::StatusOr<std::vector<std::vector<double>>> Run(absl::Span<const Patch> patches,
                                                        const Metric& metric);
 
+  // The same in pieces. Units, lists of indices of patches, are what Run stacks; those that cost
+  // most come first, and a patch that changes nothing is in none: its values are Corrupted's. How
+  // patches are divided depends on these, the prompts and the options, and a unit's values on its
+  // own patches: they have the same bits in any order, in several processes, or on another day.
+  absl::StatusOr<std::vector<std::vector<int64_t>>> Units(absl::Span<const Patch> patches,
+                                                          const Metric& metric);
+  // values[i][example] of patches[unit[i]].
+  absl::StatusOr<std::vector<std::vector<double>>> RunUnit(absl::Span<const Patch> patches,
+                                                           absl::Span<const int64_t> unit,
+                                                           const Metric& metric);
+
   // The metric of the runs as they are. FailedPrecondition if it is NaN.
   absl::StatusOr<std::vector<double>> Clean(const Metric& metric);
   absl::StatusOr<std::vector<double>> Corrupted(const Metric& metric);
@@ -137,6 +150,16 @@ class PatchSession {
   Tensor StreamsAndStates(Tensor resid, const MixerContext& context, const Scope& scope);
   absl::StatusOr<std::vector<const PatchPoint*>> Found(const std::vector<std::string>& names,
                                                        bool both) const;
+  // Checks these patches and makes what their runs start from.
+  absl::Status Prepare(absl::Span<const Patch> patches, absl::Span<const int64_t> indices,
+                       const Metric& metric);
+  // Of those that change something.
+  std::vector<StackedRun> RunsOf(absl::Span<const Patch> patches, absl::Span<const int64_t> indices,
+                                 const Metric& metric);
+  // `progress`: patches of the unit done so far.
+  absl::StatusOr<std::vector<std::vector<double>>> RunTogether(
+      absl::Span<const Patch> patches, absl::Span<const int64_t> unit, const Metric& metric,
+      const std::function<void(double)>& progress);
   absl::StatusOr<std::vector<double>> MetricOf(const Tensor& resid, const Metric& metric,
                                                const char* which) const;
 

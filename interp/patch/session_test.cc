@@ -4,8 +4,10 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "interp/patch/plain_patch.h"
 #include "interp/patch/sweep.h"
@@ -257,11 +259,11 @@ TEST_P(PatchSessionTest, IsWholeForwardsWithHooks) {
   const Metric metric = LogitDifference({3, 9}, {17, 0});
   ExpectAsPlain(*model, {clean}, {Tokens(2, 7, 2)}, metric, {}, Sweeps());
   ExpectAsPlain(*model, {clean}, {close}, metric, {}, Sweeps());
-  // Small stacks, one run at a time, and little memory.
+  // Small stacks, one run at a time, and small units.
   PatchOptions tight;
   tight.stacked_positions = 9;
   tight.enough_positions = 5;
-  tight.stream_bytes = 2000;
+  tight.unit_positions = 40;
   ExpectAsPlain(*model, {clean}, {Tokens(2, 7, 2)}, AnswerLoss({3, 9}), tight, Sweeps());
   tight.stacked_positions = 1;
   tight.enough_positions = 1;
@@ -364,6 +366,93 @@ TEST(PatchTest, TheSameBitsForAnyNumberOfThreads) {
   SetNumThreads(threads);
   EXPECT_EQ(runs[1], runs[0]);
   EXPECT_EQ(runs[2], runs[0]);
+}
+
+// Units are the same however they are run: in any order, and in another session.
+TEST(PatchTest, UnitsInAnyOrderHaveTheBitsOfOneRun) {
+  for (const char* name : {"gpt2", "mean_of_all", "mamba"}) {
+    const auto model = Make(name);
+    const ModelInput clean{Tokens(2, 7, 1)};
+    ModelInput corrupted{clean.tokens.Clone()};
+    for (int64_t row = 0; row < 2; ++row) {
+      int64_t& token = corrupted.tokens.mutable_data<int64_t>()[row * 7 + 3 + row];
+      token = (token + 1) % kVocab;
+    }
+    PatchOptions options;
+    options.unit_positions = 10;
+    const Metric metric = LogitDifference({3, 9}, {17, 0});
+    for (const auto& [kind, by] : std::vector<std::pair<std::string, std::string>>{
+             {"resid_pre", "pos"}, {"resid_post", "pos_unit"}, {"embed", "pos"}}) {
+      SCOPED_TRACE(absl::StrCat(name, " ", kind));
+      auto session = *PatchSession::Create(*model, clean, corrupted, options);
+      const auto sweep = *PlanSweep(session, kind, by);
+      const auto want = *session.Run(sweep.patches, metric);
+      const auto units = *session.Units(sweep.patches, metric);
+      EXPECT_GT(units.size(), 1);
+      std::vector<std::vector<double>> got(want.size());
+      for (size_t i = units.size(); i-- > 0;) {  // the last one first, each in a session of its own
+        auto other = *PatchSession::Create(*model, clean, corrupted, options);
+        const auto plan = *PlanSweep(other, kind, by);
+        const auto values = *other.RunUnit(plan.patches, units[i], metric);
+        ASSERT_EQ(values.size(), units[i].size());
+        for (size_t p = 0; p < values.size(); ++p) {
+          EXPECT_TRUE(got[units[i][p]].empty()) << "in two units";
+          got[units[i][p]] = values[p];
+        }
+      }
+      const auto unchanged = *session.Corrupted(metric);
+      size_t in_none = 0;
+      for (auto& values : got) {
+        if (!values.empty()) continue;
+        values = unchanged;
+        ++in_none;
+      }
+      EXPECT_EQ(got, want);
+      EXPECT_GT(in_none, 0) << "before the first token that differs nothing changes";
+    }
+  }
+}
+
+TEST(PatchTest, UnitsAreOfAboutOneSizeAndCoverLayersInOrder) {
+  const auto model = Make("gpt2");
+  PatchOptions options;
+  options.unit_positions = 60;
+  auto session = *PatchSession::Create(*model, {Tokens(2, 7, 1)}, {Tokens(2, 7, 2)}, options);
+  const auto sweep = *PlanSweep(session, "z", "head_pos");
+  const auto units = *session.Units(sweep.patches, LogitDifference({3, 9}, {17, 0}));
+  // Four heads by position, two prompts: 224 positions a layer; of the last one only what is read.
+  EXPECT_EQ(units.size(), (2 * 224 + 8) / 60);
+  std::string last;
+  for (const auto& unit : units) {
+    int64_t positions = 0;
+    for (const int64_t patch : unit) {
+      const PatchCell& cell = sweep.patches[patch].cells[0];
+      positions += 2 * (7 - cell.pos);
+      EXPECT_GE(cell.point, last) << "costly ones first";
+      last = cell.point;
+    }
+    EXPECT_LT(positions, 60 + 2 * 14);
+    EXPECT_GT(positions, 30);
+  }
+}
+
+TEST(PatchTest, ProgressCountsPatches) {
+  const auto model = Make("gpt2");
+  std::vector<std::pair<double, double>> seen;
+  PatchOptions options;
+  options.unit_positions = 60;
+  options.progress = [&](double done, double all) { seen.emplace_back(done, all); };
+  auto session = *PatchSession::Create(*model, {Tokens(2, 7, 1)}, {Tokens(2, 7, 2)}, options);
+  const auto sweep = *PlanSweep(session, "z", "head_pos");
+  const Metric metric = LogitDifference({3, 9}, {17, 0});
+  ASSERT_TRUE(session.Run(sweep.patches, metric).ok());
+  ASSERT_GT(seen.size(), 10);
+  for (size_t i = 1; i < seen.size(); ++i) EXPECT_GE(seen[i].first, seen[i - 1].first);
+  EXPECT_EQ(seen.back().first, seen.back().second);
+  seen.clear();
+  const auto units = *session.Units(sweep.patches, metric);
+  ASSERT_TRUE(session.RunUnit(sweep.patches, units[1], metric).ok());
+  EXPECT_EQ(seen.back(), std::make_pair(double(units[1].size()), double(units[1].size())));
 }
 
 TEST(PatchTest, WhatIsWrongIsNamed) {

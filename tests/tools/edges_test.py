@@ -51,6 +51,28 @@ class EdgesTest(unittest.TestCase, tools.ToolTest):
         done = tools.run("edges", *_TASK, "--method=acdc")
         self.assert_fails(done, 2, "--metric=kl or --metric=loss")
 
+    def test_exact_scores_are_gone_on_from_a_journal(self):
+        journal, straight, out = _path("journal"), _path("a"), _path("b")
+        flags = ("--model=" + tools.golden("gpt2_tiny"), "--task=induction", "--rows=2",
+                 "--method=exact", "--sets=0", "--curve=1", "--json")
+        edges = tools.run("edges", *flags, "--out=" + straight).json()["edges"]
+        self.assertGreater(edges, 50)
+        first = tools.run("edges", *flags, "--journal=" + journal, "--out=" + out)
+        self.assertEqual((first.code, first.err), (0, ""))
+        with open(straight, "rb") as a, open(out, "rb") as b:
+            self.assertEqual(a.read(), b.read())
+        # Half of it, as a kill leaves it.
+        os.truncate(journal, os.path.getsize(journal) // 2)
+        again = tools.run("edges", *flags, "--journal=" + journal, "--out=" + out)
+        self.assertEqual((again.code, again.err), (0, ""))
+        with open(straight, "rb") as a, open(out, "rb") as b:
+            self.assertEqual(a.read(), b.read())
+        done = tools.run("edges", *flags, "--journal=" + journal, "--gradient=corrupted")
+        self.assert_fails(done, 1, journal, "'gradient' is \"clean\" there")
+        for more in (["--method=eap"], ["--sender=embed", "--receiver=logits"]):
+            done = tools.run("edges", *flags, "--journal=" + journal, *more)
+            self.assert_fails(done, 2, "--journal", "--method=exact")
+
     def test_signs(self):
         exact = {}
         for gradient in ("clean", "corrupted"):

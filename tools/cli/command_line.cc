@@ -221,7 +221,8 @@ absl::Status CommandLine::Parse(int argc, char** argv, bool* help) {
   return absl::OkStatus();
 }
 
-int CommandLine::Run(int argc, char** argv, const std::function<absl::Status()>& body) {
+int CommandLine::Run(int argc, char** argv, const std::function<absl::Status()>& body,
+                     const std::function<absl::Status(const absl::Status&)>& end) {
   int64_t seed = static_cast<int64_t>(seed_);
   Bool("json", &json_, "machine-readable output on stdout");
   Int("threads", &threads_, 0, 1024, "threads to use; 0: all processors");
@@ -239,10 +240,13 @@ int CommandLine::Run(int argc, char** argv, const std::function<absl::Status()>&
     if (threads_ > 0) SetNumThreads(static_cast<int>(threads_));
     status = device_ == "cuda" ? WithoutCudaModels(name_) : body();
   }
+  if (end) status = end(status);
   if (status.ok()) return 0;
   // One line, whatever the message holds.
-  std::fprintf(stderr, "%s: %s\n", name_.c_str(),
-               absl::StrReplaceAll(status.message(), {{"\n", " "}}).c_str());
+  if (!status.message().empty()) {
+    std::fprintf(stderr, "%s: %s\n", name_.c_str(),
+                 absl::StrReplaceAll(status.message(), {{"\n", " "}}).c_str());
+  }
   return IsUsageError(status) ? 2 : 1;
 }
 

@@ -60,9 +60,11 @@ class CommandLine {
   // Takes every --key=value that is no flag of this tool, as (key, value) pairs.
   void Others(std::vector<std::pair<std::string, std::string>>* others);
 
-  // Parses, then runs `body`; prints the error and returns the exit code. A status for which
-  // IsUsageError is true exits with 2, any other error with 1.
-  int Run(int argc, char** argv, const std::function<absl::Status()>& body);
+  // Parses, then runs `body`; prints the error, if it has a message, and returns the exit code. A
+  // status for which IsUsageError is true exits with 2, any other error with 1. `end` is given what
+  // has come of parsing and the body, and may return something else (Processes::Join).
+  int Run(int argc, char** argv, const std::function<absl::Status()>& body,
+          const std::function<absl::Status(const absl::Status&)>& end = nullptr);
 
   bool json() const { return json_; }      // --json
   uint64_t seed() const { return seed_; }  // --seed

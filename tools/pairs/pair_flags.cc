@@ -11,6 +11,7 @@
 #include "tensor/base/status_macros.h"
 #include "tools/cli/model_flags.h"
 #include "tools/cli/tensor_path.h"
+#include "tools/units/unit_flags.h"
 
 namespace residual {
 namespace {
@@ -107,6 +108,17 @@ absl::StatusOr<PromptSet> PairFlags::Read(const LoadedModel& loaded) const {
                   {"answer", Tensor::Of<int64_t>({rows_}, pairs->answer)},
                   {"wrong", Tensor::Of<int64_t>({rows_}, pairs->wrong)}};
   return prompts;
+}
+
+Journal::Subject PairFlags::Subject(const PromptSet& prompts) const {
+  const auto digest = [](const ModelInput& input) {
+    return absl::StrCat(Digest(input.tokens), "; mask ", Digest(input.attention_mask));
+  };
+  return {{"answer", Digest(absl::StrJoin(prompts.answer, ","))},
+          {"clean", digest(prompts.clean)},
+          {"corrupted", digest(prompts.corrupted)},
+          {"metric", metric_},
+          {"wrong", Digest(absl::StrJoin(prompts.wrong, ","))}};
 }
 
 absl::StatusOr<Metric> PairFlags::MetricOf(const PromptSet& prompts, int64_t d_vocab,

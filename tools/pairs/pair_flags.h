@@ -13,6 +13,7 @@
 #include "interp/metric/metric.h"
 #include "models/zoo/zoo.h"
 #include "tensor/io/safetensors.h"
+#include "tensor/journal/journal.h"
 #include "tools/cli/command_line.h"
 
 namespace residual {
@@ -35,6 +36,9 @@ class PairFlags {
   // --metric of these prompts. clean_logits: [batch, d_vocab] of the clean run, asked for by kl.
   absl::StatusOr<Metric> MetricOf(const PromptSet& prompts, int64_t d_vocab,
                                   const std::function<Tensor()>& clean_logits) const;
+
+  // The fields by which the prompts and the metric are known (UnitFlags).
+  Journal::Subject Subject(const PromptSet& prompts) const;
 
   const std::string& metric() const { return metric_; }
 
