@@ -140,7 +140,8 @@ class Back {
       auto sum = hn::Zero(d);
       // rows_[t]: the sum of dM . M of t over 0..s.
       for (int64_t t = s / Lanes<S>() * Lanes<S>(); t < q; t += Lanes<S>()) {
-        const auto at_t = hn::Iota(d, static_cast<S>(t)), inside = hn::Lt(at_t, end);
+        const auto at_t = hn::Iota(d, static_cast<S>(t));
+        const auto inside = hn::Lt(at_t, end);
         const auto dM = hn::LoadU(d, for_masked_ + s * q + t);
         const auto dscore =
             hn::IfThenElseZero(inside, hn::Mul(dM, hn::Load(d, L_ + s * L_stride_ + t)));
