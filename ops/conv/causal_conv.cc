@@ -63,6 +63,12 @@ std::vector<int64_t> FirstSeen(const Tensor& segments, int64_t width) {
 
 DType Arithmetic(const Tensor& x) { return x.dtype() == kF64 ? kF64 : kF32; }
 
+ConvKernels KernelsOf(DType dtype) {
+  return dtype == kF64    ? conv_internal::KernelsF64()
+         : dtype == kBF16 ? conv_internal::KernelsBF16()
+                          : conv_internal::KernelsF32();
+}
+
 // An operand as the kernels read it, kept while they do.
 class Convolution {
  public:
@@ -71,9 +77,7 @@ class Convolution {
         weight_(Turned(ConvertTo(in.weight, Arithmetic(in.x)))),
         zeros_(Tensor::Zeros({in.x.dim(2)}, in.x.dtype())),
         first_(FirstSeen(in.segments, in.weight.dim(1))),
-        kernels_(in.x.dtype() == kF64    ? conv_internal::KernelsF64()
-                 : in.x.dtype() == kBF16 ? conv_internal::KernelsBF16()
-                                         : conv_internal::KernelsF32()) {
+        kernels_(KernelsOf(in.x.dtype())) {
     if (in.bias.defined()) bias_ = ConvertTo(in.bias, Arithmetic(in.x));
     if (in.initial_state.defined()) before_ = Turned(in.initial_state);
     args_.length = in.x.dim(1);
@@ -192,12 +196,42 @@ class Convolution {
   ConvArgs args_;
 };
 
+// A step of generation: nothing is turned or copied.
+bool IsStep(const CausalConvInputs& in) {
+  const auto is_f32 = [](const Tensor& w) { return !w.defined() || w.dtype() == kF32; };
+  return in.x.dim(1) == 1 && in.weight.dim(1) == 4 && in.x.dtype() != kF64 && is_f32(in.weight) &&
+         is_f32(in.bias) && !in.segments.defined();
+}
+
+CausalConvResult Step(const CausalConvInputs& in) {
+  const int64_t batch = in.x.dim(0), channels = in.x.dim(2);
+  const int64_t size = static_cast<int64_t>(SizeOf(in.x.dtype()));
+  CausalConvResult out{Tensor::Uninitialized(in.x.shape(), in.x.dtype()),
+                       Tensor::Uninitialized({batch, channels, 3}, in.x.dtype())};
+  const ConvKernels kernels = KernelsOf(in.x.dtype());
+  const auto* const x = static_cast<const char*>(in.x.raw_data());
+  const auto* const before = static_cast<const char*>(in.initial_state.raw_data());
+  auto* const y = static_cast<char*>(out.y.mutable_raw_data());
+  auto* const last = static_cast<char*>(out.last_state.mutable_raw_data());
+  ParallelFor(batch, 4, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t at = row * channels * size;
+      kernels.step({channels, x + at, before == nullptr ? nullptr : before + 3 * at,
+                    in.weight.data<float>(), in.bias.defined() ? in.bias.data<float>() : nullptr,
+                    in.silu, y + at, last + 3 * at});
+    }
+  });
+  return out;
+}
+
 }  // namespace
 
 CausalConvResult CausalConv(const CausalConvInputs& in) {
   Check(in);
   CausalConvResult out;
-  {
+  if (IsStep(in)) {
+    out = Step(in);
+  } else {
     const Convolution convolution(in);
     out.y = convolution.Forward();
     out.last_state = convolution.LastState();

@@ -165,9 +165,60 @@ void Weight(const ConvArgs& a, int64_t row, int64_t begin, int64_t end, const vo
   });
 }
 
-ConvKernels OfF32() { return {Forward<float>, BeforeSilu<float>, Input<float>, Weight<float>}; }
+// A lane is a channel, whose taps lie side by side. 1536 channels, where the general way turns
+// weight, state and the new state and takes a copy of each.
+template <class T>
+void Step(const ConvStep& s) {
+  constexpr int64_t kMostLanes = HWY_MAX_BYTES / sizeof(float);
+  const D d;
+  const T *x = static_cast<const T*>(s.x), *before = static_cast<const T*>(s.before);
+  T *y = static_cast<T*>(s.y), *last = static_cast<T*>(s.last);
+  HWY_ALIGN float taps[4 * kMostLanes] = {}, window[3 * kMostLanes] = {};
+  ForChannels(s.channels, [&](auto all, int64_t c, int64_t count) HWY_ATTR {
+    V w0, w1, w2, w3, h0 = hn::Zero(d), h1 = h0, h2 = h0;
+    const float* weight = s.weight + 4 * c;
+    if (!all.value) {
+      std::copy_n(weight, 4 * count, taps);
+      weight = taps;
+    }
+    hn::LoadInterleaved4(d, weight, w0, w1, w2, w3);
+    if (before != nullptr) {
+      const float* from = window;
+      if constexpr (std::is_same_v<T, float>) {
+        if (all.value) from = before + 3 * c;
+      }
+      if (from == window) {
+        for (int64_t i = 0; i < 3 * count; ++i) {
+          window[i] = residual::HWY_NAMESPACE::Widened(before[3 * c + i]);
+        }
+      }
+      hn::LoadInterleaved3(d, from, h0, h1, h2);
+    }
+    const V now = Load<all.value>(d, x + c, count);
+    V sum = s.bias != nullptr ? Load<all.value>(d, s.bias + c, count) : hn::Zero(d);
+    sum = hn::MulAdd(w0, h0, sum);
+    sum = hn::MulAdd(w1, h1, sum);
+    sum = hn::MulAdd(w2, h2, sum);
+    sum = hn::MulAdd(w3, now, sum);
+    Store<all.value>(d, s.silu ? VecSilu(d, sum) : sum, y + c, count);
+    if constexpr (all.value && std::is_same_v<T, float>) {
+      hn::StoreInterleaved3(h1, h2, now, d, last + 3 * c);
+    } else {
+      for (int64_t i = c; i < c + count; ++i) {
+        last[3 * i] = before != nullptr ? before[3 * i + 1] : T{};
+        last[3 * i + 1] = before != nullptr ? before[3 * i + 2] : T{};
+        last[3 * i + 2] = x[i];
+      }
+    }
+  });
+}
+
+ConvKernels OfF32() {
+  return {Forward<float>, BeforeSilu<float>, Input<float>, Weight<float>, Step<float>};
+}
 ConvKernels OfBF16() {
-  return {Forward<BFloat16>, BeforeSilu<BFloat16>, Input<BFloat16>, Weight<BFloat16>};
+  return {Forward<BFloat16>, BeforeSilu<BFloat16>, Input<BFloat16>, Weight<BFloat16>,
+          Step<BFloat16>};
 }
 
 }  // namespace HWY_NAMESPACE

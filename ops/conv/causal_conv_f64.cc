@@ -81,7 +81,7 @@ void Weight(const ConvArgs& a, int64_t row, int64_t begin, int64_t end, const vo
 
 }  // namespace
 
-ConvKernels KernelsF64() { return {Forward, BeforeSilu, Input, Weight}; }
+ConvKernels KernelsF64() { return {Forward, BeforeSilu, Input, Weight, nullptr}; }
 
 }  // namespace conv_internal
 }  // namespace residual

@@ -45,6 +45,18 @@ struct InputGradients {
   void* dbefore;      // T [batch, width - 1, channels]
 };
 
+// One position with a window of four taps behind a state, everything as its owner has it.
+struct ConvStep {
+  int64_t channels;
+  const void* x;        // T [channels]
+  const void* before;   // T [channels, 3]; null: zeros
+  const float* weight;  // [channels, 4]
+  const float* bias;    // [channels]; null: none
+  bool silu;
+  void* y;     // T [channels]
+  void* last;  // T [channels, 3]
+};
+
 // Each is of the positions [begin, end) of one row.
 struct ConvKernels {
   // y: T [batch, length, channels]
@@ -58,6 +70,8 @@ struct ConvKernels {
   // What these positions add to the gradients of the weight and the bias, F [width + 1, channels].
   void (*weight)(const ConvArgs& args, int64_t row, int64_t begin, int64_t end, const void* dpre,
                  void* sums);
+  // With the bits of `forward`; null in f64.
+  void (*step)(const ConvStep& step);
 };
 
 ConvKernels KernelsF32();

@@ -101,6 +101,8 @@ RESIDUAL_OP_TEST(CausalConv, ConvCase(true)
                                  .Row(Row({2, 3, 0, 4})));
 RESIDUAL_OP_TEST(CausalConvPlain, ConvCase(false)
                                       .Row(Row({2, 9, 5, 4, false, false}))
+                                      .Row(Row({3, 1, 33, 4, false, false}))
+                                      .Row(Row({5, 1, 40, 4, true, true}))
                                       .Row(Row({2, 3, 5, 1, true, true}))
                                       .Row(Row({1, 11, 7, 19, false, true})));
 RESIDUAL_OP_TEST(CausalConvPacked, ConvCase(true)

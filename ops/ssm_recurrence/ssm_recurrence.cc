@@ -17,20 +17,19 @@ namespace {
 using ssm_internal::ChannelParam;
 using ssm_internal::Complex;
 using ssm_internal::ComplexList;
-using ssm_internal::Recurrence;
+using ssm_internal::kPad;
 
 constexpr char kName[] = "ssm_recurrence";
-constexpr int64_t kPad = 16;  // no vector of double is longer
+// Numbers of the state that a thread is worth.
+constexpr int64_t kLeastWork = 1 << 11;
 
 Tensor AsTensor(const ComplexList& numbers, const Shape& shape) {
   const auto* from = reinterpret_cast<const double*>(numbers.data());
   return Tensor::Of<double>(shape, absl::MakeConstSpan(from, 2 * numbers.size()));
 }
 
-// The numbers of a channel, which `to` gets as [rows, 2, padded].
-void Split(const double* from, int64_t rows, int64_t modes, int64_t padded,
-           std::vector<double>& to) {
-  to.assign(rows * 2 * padded, 0);
+// [rows, modes, 2] to [rows, 2, padded], zeros behind.
+void Split(const double* from, int64_t rows, int64_t modes, int64_t padded, double* to) {
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t n = 0; n < modes; ++n) {
       to[2 * i * padded + n] = from[2 * (i * modes + n)];
@@ -39,50 +38,27 @@ void Split(const double* from, int64_t rows, int64_t modes, int64_t padded,
   }
 }
 
-// One channel's share of the work, for all sequences of the batch.
 template <class T>
-void RunChannel(const DiscreteSsm& ssm, const Tensor& u, const Tensor& state, int64_t h, T* y,
-                T* last) {
-  const int64_t batch = u.dim(0), length = u.dim(1), H = u.dim(2), N = ssm.A_bar.dim(1);
-  const int64_t rank = ssm.left.defined() ? ssm.left.dim(1) : 0;
-  const int64_t padded = (N + kPad - 1) / kPad * kPad;
-  std::vector<double> a, b, c, left, right, x, in(length), out(length);
-  Split(ssm.A_bar.data<double>() + 2 * h * N, 1, N, padded, a);
-  Split(ssm.B_bar.data<double>() + 2 * h * N, 1, N, padded, b);
-  Split(ssm.C.data<double>() + 2 * h * N, 1, N, padded, c);
-  if (rank > 0) {
-    Split(ssm.left.data<double>() + 2 * h * rank * N, rank, N, padded, left);
-    Split(ssm.right.data<double>() + 2 * h * rank * N, rank, N, padded, right);
-  }
-  for (int64_t i = 0; i < batch; ++i) {
-    const int64_t at = 2 * (i * H + h) * N;
-    x.assign(2 * padded, 0);
-    for (int64_t n = 0; n < N && state.defined(); ++n) {
-      x[n] = state.data<T>()[at + 2 * n];
-      x[padded + n] = state.data<T>()[at + 2 * n + 1];
-    }
-    for (int64_t t = 0; t < length; ++t) in[t] = u.data<T>()[(i * length + t) * H + h];
-    ssm_internal::RunRecurrence(Recurrence{padded, rank, length, ssm.conjugate_pairs, a.data(),
-                                           b.data(), c.data(), left.data(), right.data(), x.data(),
-                                           in.data(), out.data()});
-    for (int64_t t = 0; t < length; ++t) y[(i * length + t) * H + h] = static_cast<T>(out[t]);
-    for (int64_t n = 0; n < N; ++n) {
-      last[at + 2 * n] = static_cast<T>(x[n]);
-      last[at + 2 * n + 1] = static_cast<T>(x[padded + n]);
-    }
-  }
-}
-
-template <class T>
-SsmOutput Run(const DiscreteSsm& ssm, const Tensor& u, const Tensor& state) {
-  const int64_t batch = u.dim(0), H = u.dim(2), N = ssm.A_bar.dim(1);
+SsmOutput Run(const PackedSsm& ssm, const Tensor& u, const Tensor& state) {
+  const int64_t batch = u.dim(0), length = u.dim(1), H = u.dim(2), N = ssm.modes;
   SsmOutput output{Tensor::Uninitialized(u.shape(), u.dtype()),
                    Tensor::Uninitialized({batch, H, N, 2}, u.dtype())};
-  T *const y = output.y.mutable_data<T>(), *const last = output.state.mutable_data<T>();
-  const int64_t work = std::max<int64_t>(1, batch * u.dim(1) * N);
-  ParallelFor(H, std::max<int64_t>(1, (1 << 14) / work), [&](int64_t begin, int64_t end) {
-    for (int64_t h = begin; h < end; ++h) RunChannel(ssm, u, state, h, y, last);
-  });
+  ssm_internal::Recurrence<T> run;
+  run.batch = batch;
+  run.length = length;
+  run.channels = H;
+  run.modes = N;
+  run.padded = ssm.numbers.dim(3);
+  run.rank = ssm.rank;
+  run.pairs = ssm.conjugate_pairs;
+  run.numbers = ssm.numbers.data<double>();
+  run.u = u.data<T>();
+  run.state = state.defined() ? state.data<T>() : nullptr;
+  run.y = output.y.mutable_data<T>();
+  run.last = output.state.mutable_data<T>();
+  const int64_t work = std::max<int64_t>(1, batch * std::max<int64_t>(1, length) * run.padded);
+  ParallelFor(H, std::max<int64_t>(1, kLeastWork / work),
+              [&](int64_t begin, int64_t end) { ssm_internal::RunRecurrence(run, begin, end); });
   return output;
 }
 
@@ -137,17 +113,42 @@ DiscreteSsm DiscretizeDplr(const Tensor& Lambda, const Tensor& P, const Tensor& 
           AsTensor(b, shape), AsTensor(c, shape),    conjugate_pairs};
 }
 
-SsmOutput SsmRecurrence(const DiscreteSsm& ssm, const Tensor& u, const Tensor& state) {
-  RESIDUAL_CHECK_OP(kName, u.rank() == 3 && (u.dtype() == kF32 || u.dtype() == kF64), u);
+PackedSsm Pack(const DiscreteSsm& ssm) {
   const Tensor& a = ssm.A_bar;
-  RESIDUAL_CHECK_OP(kName, a.rank() == 3 && a.dim(2) == 2 && a.dim(0) == u.dim(2), a, u);
+  RESIDUAL_CHECK_OP(kName, a.rank() == 3 && a.dim(2) == 2, a);
   RESIDUAL_CHECK_OP(kName, ssm.B_bar.shape() == a.shape() && ssm.C.shape() == a.shape(), a,
                     ssm.B_bar, ssm.C);
-  RESIDUAL_CHECK_OP(kName,
-                    !state.defined() || (state.dtype() == u.dtype() &&
-                                         state.shape() == a.shape().Inserted(0, u.dim(0))),
-                    state, a, u);
+  const int64_t H = a.dim(0), N = a.dim(1), padded = (N + kPad - 1) / kPad * kPad;
+  PackedSsm packed;
+  packed.modes = N;
+  packed.rank = ssm.left.defined() ? ssm.left.dim(1) : 0;
+  packed.conjugate_pairs = ssm.conjugate_pairs;
+  const int64_t parts = 3 + 2 * packed.rank;
+  packed.numbers = Tensor::Zeros({H, parts, 2, padded}, kF64);
+  double* to = packed.numbers.mutable_data<double>();
+  for (int64_t h = 0; h < H; ++h) {
+    for (const Tensor* x : {&a, &ssm.B_bar, &ssm.C, &ssm.left, &ssm.right}) {
+      const int64_t rows = !x->defined() ? 0 : x->rank() == 3 ? 1 : packed.rank;
+      if (rows > 0) Split(x->data<double>() + 2 * h * rows * N, rows, N, padded, to);
+      to += rows * 2 * padded;
+    }
+  }
+  return packed;
+}
+
+SsmOutput SsmRecurrence(const PackedSsm& ssm, const Tensor& u, const Tensor& state) {
+  RESIDUAL_CHECK_OP(kName, u.rank() == 3 && (u.dtype() == kF32 || u.dtype() == kF64), u);
+  RESIDUAL_CHECK_OP(kName, ssm.numbers.dim(0) == u.dim(2), ssm.numbers, u);
+  RESIDUAL_CHECK_OP(
+      kName,
+      !state.defined() || (state.dtype() == u.dtype() &&
+                           state.shape() == Shape({u.dim(0), u.dim(2), ssm.modes, 2})),
+      state, u);
   return u.dtype() == kF64 ? Run<double>(ssm, u, state) : Run<float>(ssm, u, state);
+}
+
+SsmOutput SsmRecurrence(const DiscreteSsm& ssm, const Tensor& u, const Tensor& state) {
+  return SsmRecurrence(Pack(ssm), u, state);
 }
 
 }  // namespace residual

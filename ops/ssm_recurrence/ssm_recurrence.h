@@ -6,6 +6,8 @@
 #ifndef RESIDUAL_OPS_SSM_RECURRENCE_SSM_RECURRENCE_H_
 #define RESIDUAL_OPS_SSM_RECURRENCE_SSM_RECURRENCE_H_
 
+#include <cstdint>
+
 #include "ops/ssm_kernel/ssm_kernel.h"
 #include "tensor/core/tensor.h"
 
@@ -27,15 +29,25 @@ DiscreteSsm DiscretizeDiagonal(const Tensor& A, const Tensor& B, const Tensor& C
 DiscreteSsm DiscretizeDplr(const Tensor& Lambda, const Tensor& P, const Tensor& Q, const Tensor& B,
                            const Tensor& C, const Tensor& dt, bool conjugate_pairs = true);
 
+// The same numbers as the recurrence reads them: of every channel real parts apart from imaginary
+// ones, modes padded with zeros to whole vectors. Pack once, step often.
+struct PackedSsm {
+  Tensor numbers;  // f64 [H, 3 + 2 r, 2, padded]: A_bar, B_bar, C, left, right
+  int64_t modes = 0, rank = 0;
+  bool conjugate_pairs = true;
+};
+PackedSsm Pack(const DiscreteSsm& ssm);
+
 struct SsmOutput {
   Tensor y;      // [batch, pos, H]
   Tensor state;  // [batch, H, N, 2], after the last position
 };
 
 // u: [batch, pos, H], f32 or f64; state: before the first position, of u's dtype; undefined: zeros.
-// O(N (1 + r)) for each position and channel, in double. A sequence cut anywhere gives the same up
-// to the rounding of the state at the cut. Not differentiable: sequences are trained by
-// convolution.
+// O(N (1 + r)) for each position and channel, in double; memory beside the results: a channel's. A
+// sequence cut anywhere gives the same up to the rounding of the state at the cut. Not
+// differentiable: sequences are trained by convolution.
+SsmOutput SsmRecurrence(const PackedSsm& ssm, const Tensor& u, const Tensor& state = Tensor());
 SsmOutput SsmRecurrence(const DiscreteSsm& ssm, const Tensor& u, const Tensor& state = Tensor());
 
 }  // namespace residual

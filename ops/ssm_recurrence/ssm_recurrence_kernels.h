@@ -8,17 +8,20 @@
 namespace residual {
 namespace ssm_internal {
 
-// One channel of one sequence. Modes are padded with zeros to a multiple of 16; real parts lie
-// before imaginary ones: [2, modes], left and right [rank, 2, modes].
+constexpr int64_t kPad = 16;  // no vector of double is longer
+
+// Channels [begin, end) of all sequences. numbers: PackedSsm's. state, after it last: [batch, H,
+// modes, 2], state may be null. u, y: [batch, length, H].
+template <class T>
 struct Recurrence {
-  int64_t modes, rank, length;
+  int64_t batch, length, channels, modes, padded, rank;
   bool pairs;
-  const double *a, *b, *c, *left, *right;
-  double* x;        // [2, modes], before and after
-  const double* u;  // [length]
-  double* y;        // [length]
+  const double* numbers;
+  const T *u, *state;
+  T *y, *last;
 };
-void RunRecurrence(const Recurrence& r);
+void RunRecurrence(const Recurrence<float>& r, int64_t begin, int64_t end);
+void RunRecurrence(const Recurrence<double>& r, int64_t begin, int64_t end);
 
 }  // namespace ssm_internal
 }  // namespace residual

@@ -4,6 +4,7 @@
 
 #include "gtest/gtest.h"
 #include "ops/ssm_recurrence/ssm_recurrence_kernels.h"
+#include "tensor/base/parallel.h"
 #include "tensor/testing/op_case.h"
 
 namespace residual {
@@ -83,6 +84,21 @@ TEST_P(SsmRecurrenceTest, GoesOnFromAState) {
     }
     ExpectIdentical(at.state, whole.state, c.name);
   }
+}
+
+TEST(SsmRecurrenceTest, TheSameForAnyNumberOfThreads) {
+  const int before = NumThreads();
+  const Tensor A = Stable({40, 2}, 1), B = RandomNormal({40, 2}, 2);
+  const PackedSsm ssm =
+      Pack(DiscretizeDiagonal(A, B, RandomNormal({70, 40, 2}, 3), Tensor::Full({70}, 0.1, kF64)));
+  const Tensor u = ConvertTo(RandomNormal({3, 2, 70}, 9), kF32);
+  SetNumThreads(1);
+  const SsmOutput alone = SsmRecurrence(ssm, u);
+  SetNumThreads(2);
+  const SsmOutput together = SsmRecurrence(ssm, u);
+  SetNumThreads(before);
+  ExpectIdentical(alone.y, together.y, "y");
+  ExpectIdentical(alone.state, together.state, "state");
 }
 
 TEST(SsmRecurrenceTest, NoModesNoChannels) {

@@ -321,7 +321,7 @@ Tensor S4Mixer::Stepped(const Tensor& u, S4State& past, const Scope& hook) const
     RESIDUAL_CHECK(Tape::For({&p, &u}) == nullptr) << "S4 with a state is not differentiable";
   }
   // Of A, B, C and dt as the convolution has them, rounded to u's dtype.
-  const DiscreteSsm& ssm =
+  const PackedSsm& ssm =
       past.SystemOf(parameters, [&] { return Discretized(SystemIn(u.dtype())); });
   const Tensor before = past.hidden(u.dtype()), D = Cast(D_, u.dtype());
   const int64_t pos = u.dim(1);

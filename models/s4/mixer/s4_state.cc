@@ -54,13 +54,13 @@ Tensor S4State::hidden(DType dtype) const {
   return length_ == 0 ? Tensor() : ConvertTo(hidden_, dtype);
 }
 
-const DiscreteSsm& S4State::SystemOf(const TensorList& parameters,
-                                     const std::function<DiscreteSsm()>& make) {
+const PackedSsm& S4State::SystemOf(const TensorList& parameters,
+                                   const std::function<DiscreteSsm()>& make) {
   bool same = made_ != nullptr && made_->parameters.size() == parameters.size();
   for (size_t i = 0; same && i < parameters.size(); ++i) {
     same = made_->parameters[i].raw_data() == parameters[i].raw_data();
   }
-  if (!same) made_ = std::make_shared<Made>(Made{parameters, make()});
+  if (!same) made_ = std::make_shared<Made>(Made{parameters, Pack(make())});
   return made_->system;
 }
 

@@ -33,16 +33,15 @@ class S4State : public MixerState {
   Tensor hidden(DType dtype) const;
   int64_t length() const { return length_; }
 
-  // The system that the parameters make, discretised: made when it is first asked for and again
-  // when the parameters are others. The state holds on to them, so nobody writes them meanwhile
-  // (writing needs the only handle); forks share it.
-  const DiscreteSsm& SystemOf(const TensorList& parameters,
-                              const std::function<DiscreteSsm()>& make);
+  // The system that the parameters make, discretised and packed: made when it is first asked for
+  // and again when the parameters are others. The state holds on to them, so nobody writes them
+  // meanwhile (writing needs the only handle); forks share it.
+  const PackedSsm& SystemOf(const TensorList& parameters, const std::function<DiscreteSsm()>& make);
 
  private:
   struct Made {
     TensorList parameters;
-    DiscreteSsm system;
+    PackedSsm system;
   };
   int64_t batch_, length_ = 0;
   Shape row_shape_;
