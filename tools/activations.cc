@@ -11,10 +11,12 @@
 #include "absl/strings/str_cat.h"
 #include "interp/cache/activation_cache.h"
 #include "interp/weights/process_weights.h"
+#include "models/classify/classifier_folder.h"
 #include "models/zoo/zoo.h"
 #include "nlohmann/json.hpp"
 #include "tensor/base/status_macros.h"
 #include "tensor/io/safetensors.h"
+#include "tools/classifiers/classifiers.h"
 #include "tools/cli/command_line.h"
 #include "tools/cli/model_flags.h"
 #include "tools/cli/tensor_path.h"
@@ -114,9 +116,25 @@ void List(const CommandLine& cli, const Flags& flags, const CachePlan& plan, con
   }
 }
 
+// A classifier's runs are whole.
+absl::Status OfClassifier(const CommandLine& cli, const ModelFlags& model_flags,
+                          const Flags& flags) {
+  if (flags.plan || flags.process_weights || !flags.layers.empty() || !flags.positions.empty() ||
+      !flags.heads.empty() || !flags.resid.empty() || flags.start_at_layer != 0 ||
+      flags.stop_at_layer != Flags::kNoLayer) {
+    return UsageError(
+        "of a classifier --names alone chooses what is written: --plan, --layers, --positions, "
+        "--heads, --resid, --start_at_layer, --stop_at_layer and --process_weights are for models "
+        "of tokens");
+  }
+  return WriteClassifierActivations(
+      cli, model_flags, {flags.tokens, flags.input, flags.mask, flags.out, flags.names});
+}
+
 absl::Status WriteActivations(const CommandLine& cli, const ModelFlags& model_flags,
                               const Flags& flags) {
   if (flags.out.empty() && !flags.plan) return UsageError("--out is needed, or --plan");
+  if (HoldsClassifier(model_flags.path())) return OfClassifier(cli, model_flags, flags);
   RESIDUAL_ASSIGN_OR_RETURN(const LoadedModel loaded, model_flags.Load());
   if (flags.process_weights) RESIDUAL_RETURN_IF_ERROR(ProcessWeights(*loaded.model));
   RESIDUAL_ASSIGN_OR_RETURN(const ModelInput input,
@@ -162,7 +180,8 @@ int main(int argc, char** argv) {
   residual::Flags flags;
   cli.Path("tokens", &flags.tokens,
            "safetensors file with input_ids [batch, pos] and, where there is padding, "
-           "attention_mask (1: token, 0: padding)")
+           "attention_mask (1: token, 0: padding); for a classifier of values floats [batch, pos, "
+           "channels], --input says under which name")
       .Required();
   cli.Path("out", &flags.out, "safetensors file to write");
   cli.Text("input", &flags.input, "tensor of the file to read instead of input_ids");

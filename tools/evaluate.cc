@@ -9,12 +9,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "models/data/sets/labeled_set.h"
 #include "models/evaluate/text_loss.h"
 #include "models/text/tokenizer.h"
 #include "models/zoo/zoo.h"
 #include "nlohmann/json.hpp"
 #include "tensor/base/status_macros.h"
 #include "tensor/io/file.h"
+#include "tools/classifiers/classifiers.h"
 #include "tools/cli/command_line.h"
 #include "tools/cli/model_flags.h"
 #include "tools/cli/progress.h"
@@ -65,25 +67,39 @@ absl::Status Evaluate(const CommandLine& cli, const ModelFlags& model_flags,
 int main(int argc, char** argv) {
   residual::CommandLine cli(
       "evaluate",
-      "Measures how well a model predicts a text. Windows of --context tokens are laid over it, "
+      "Measures how well a model predicts a text, or how many rows of --labeled a classifier tells "
+      "rightly. Of a text windows of --context tokens are laid over it, "
       "each --stride tokens after the one before; every token is scored once, by the first window "
       "that has it, so it is predicted from at least context - stride tokens (those of the first "
       "window from what is there). The first token has nothing before it and is not scored, nor do "
       "its bytes count, unless it is one that the model begins texts with. loss: nats per scored "
       "token; perplexity: exp(loss); bits_per_byte: "
       "the loss of the whole text in bits, over its bytes.",
-      "--model=DIR --text=FILE");
+      "--model=DIR --text=FILE    # or --labeled=idx:FOLDER");
   residual::ModelFlags model(cli, residual::ModelFlags::kRun);
   std::string text;
   residual::TextLossOptions options;
   bool add_special = true;
-  cli.Path("text", &text, "the text").Required();
+  cli.Path("text", &text, "the text");
+  residual::ClassifierEvaluation classifier;
+  cli.Text("labeled", &classifier.labeled,
+           ("labelled rows for a classifier, as KIND[,OPTION=N..][:PATH]: " +
+            residual::LabeledSetKinds())
+               .c_str());
+  cli.Choice("rows", &classifier.rows, {"auto", "test", "train"},
+             "of --labeled; auto: those set apart to test on, where there are such");
   cli.Bool("add_special_tokens", &add_special,
            "put around the text what tokenizer.json says: <s> of Llama; what Hugging Face does");
   cli.Int("context", &options.context, 0, int64_t{1} << 30,
           "tokens in a window; 0: the model's context (1024 where that has no bound)");
   cli.Int("stride", &options.stride, 0, int64_t{1} << 30,
           "tokens from one window to the next, fewer than --context; 0: half of it");
-  return cli.Run(argc, argv,
-                 [&] { return residual::Evaluate(cli, model, text, add_special, options); });
+  return cli.Run(argc, argv, [&]() -> absl::Status {
+    if (text.empty() == classifier.labeled.empty()) {
+      return residual::UsageError(text.empty() ? "--text or --labeled is needed"
+                                               : "--text and --labeled are both given");
+    }
+    return text.empty() ? residual::EvaluateClassifier(cli, model, classifier)
+                        : residual::Evaluate(cli, model, text, add_special, options);
+  });
 }

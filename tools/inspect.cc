@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "models/classify/classifier_folder.h"
 #include "models/zoo/zoo.h"
 #include "nlohmann/json.hpp"
 #include "tensor/base/status_macros.h"
@@ -34,8 +35,9 @@ json ListTensors(const SafetensorsFile& file) {
   return listed;
 }
 
-// Shapes as on disk (heads first); dtypes those of the file.
-json ListModel(const LoadedModel& loaded) {
+// Shapes as on disk (heads first); dtypes those of the file. Of models and of classifiers.
+template <class Loaded>
+json ListModel(const Loaded& loaded) {
   json listed = {
       {"config", loaded.config}, {"parameters", json::array()}, {"hook_points", json::array()}};
   const std::vector<Parameter> parameters = Parameters(*loaded.model);
@@ -78,6 +80,13 @@ absl::Status Inspect(const CommandLine& cli, const ModelFlags& flags) {
     RESIDUAL_ASSIGN_OR_RETURN(const SafetensorsFile file,
                               SafetensorsFile::Open(flags.path(), options));
     listed = ListTensors(file);
+  } else if (HoldsClassifier(flags.path())) {
+    ClassifierLoadOptions options;
+    options.mmap = flags.options().mmap;
+    options.weights = false;
+    RESIDUAL_ASSIGN_OR_RETURN(const LoadedClassifier loaded, LoadClassifier(flags.path(), options));
+    for (const std::string& warning : loaded.warnings) PrintWarning(cli, warning);
+    listed = ListModel(loaded);
   } else {
     LoadOptions options = flags.options();
     options.weights = false;

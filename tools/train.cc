@@ -16,14 +16,15 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "models/data/sets/labeled_set.h"
 #include "models/data/tasks/tasks.h"
 #include "models/settings/settings.h"
 #include "models/train/run.h"
-#include "models/zoo/zoo.h"
 #include "tensor/base/status_macros.h"
 #include "tensor/io/file.h"
 #include "tools/cli/command_line.h"
 #include "tools/cli/progress.h"
+#include "tools/training/job/job.h"
 #include "tools/training/recipe.h"
 
 namespace residual {
@@ -36,14 +37,14 @@ std::atomic<bool> stop{false};
 static_assert(std::atomic<bool>::is_always_lock_free);
 
 // What a step holds at least: weights, gradients, moments; logits and what becomes of them.
-absl::Status CheckMemory(const ResidualModel& model, const RunConfig& run, int64_t context) {
+absl::Status CheckMemory(TrainingJob& job, const RunConfig& run) {
   const double have = 1.0 * sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
-  const double need =
-      16.0 * CountParameters(model) + 8.0 * run.train.batch_size * context * model.d_vocab();
+  const int64_t parameters = CountParameters(job.module());
+  const double need = 16.0 * parameters + 4.0 * job.StepElements();
   if (need <= have) return absl::OkStatus();
   return UsageError(absl::StrFormat(
-      "%d parameters, batch_size %d and context %d need at least %.0f GB, this machine has %.0f",
-      CountParameters(model), run.train.batch_size, context, need / 1e9, have / 1e9));
+      "%d parameters and steps of batch_size %d need at least %.0f GB, this machine has %.0f",
+      parameters, run.train.batch_size, need / 1e9, have / 1e9));
 }
 
 // Tells a person how the run goes: a bar on a terminal, a line for each evaluation.
@@ -65,7 +66,10 @@ class Reporter {
     const std::string note = absl::StrFormat("loss %.3f  %s tokens/s", loss_, ShortNumber(speed_));
     bar_.Update(m.step, note);
     if (m.eval_loss) {
-      Say(absl::StrFormat("step %d/%d  %s  evaluation %.3f", m.step, steps_, note, *m.eval_loss));
+      std::string line =
+          absl::StrFormat("step %d/%d  %s  evaluation %.3f", m.step, steps_, note, *m.eval_loss);
+      if (m.eval_accuracy) absl::StrAppendFormat(&line, "  accuracy %.4f", *m.eval_accuracy);
+      Say(line);
     }
   }
   void Say(const std::string& line) {
@@ -94,20 +98,17 @@ absl::Status Train(const CommandLine& cli, const TrainFlags& flags) {
     return UsageError(absl::StrCat(
         flags.out, ": has a run already; go on with it by --resume, or choose another --out"));
   }
-  RESIDUAL_ASSIGN_OR_RETURN(const TrainData data, LoadTrainData(flags, *plan, recipe));
-  plan->model["d_vocab"] = data.source->d_vocab();
-  RESIDUAL_ASSIGN_OR_RETURN(const std::unique_ptr<ResidualModel> model,
-                            ModelFromConfig(plan->model, "settings"));
-  RESIDUAL_RETURN_IF_ERROR(CheckMemory(*model, plan->run, plan->text.context));
+  RESIDUAL_ASSIGN_OR_RETURN(const std::unique_ptr<TrainingJob> job, MakeJob(flags, *plan, recipe));
+  RESIDUAL_RETURN_IF_ERROR(CheckMemory(*job, plan->run));
 
   // All is checked: only now something is written.
   RunOptions options;
   RESIDUAL_RETURN_IF_ERROR(MakeFolders(flags.out));
   RESIDUAL_RETURN_IF_ERROR(RemoveTemporaries(flags.out));
-  options.files = {{"config.json", plan->model.dump(2) + "\n"}};
-  if (data.tokenizer != nullptr) {
+  options.files = {{"config.json", job->config().dump(2) + "\n"}};
+  if (job->tokenizer() != nullptr) {
     if (!flags.resume) {
-      RESIDUAL_RETURN_IF_ERROR(data.tokenizer->Save(flags.out));
+      RESIDUAL_RETURN_IF_ERROR(job->tokenizer()->Save(flags.out));
       // For transformers' AutoTokenizer.
       RESIDUAL_RETURN_IF_ERROR(
           WriteFileAtomically(JoinPath(flags.out, "tokenizer_config.json"),
@@ -121,24 +122,20 @@ absl::Status Train(const CommandLine& cli, const TrainFlags& flags) {
     RESIDUAL_RETURN_IF_ERROR(
         WriteFileAtomically(RecipePath(flags), recipe.ToJson().dump(2) + "\n"));
   }
-  Initialize(*model, plan->run.train.seed);
+  Initialize(job->module(), plan->run.train.seed);
 
   Reporter reporter(cli, plan->run.steps);
-  reporter.Say(absl::StrFormat(
-      "%s: %d parameters, %d tokens in the vocabulary, %d steps of %d tokens",
-      recipe.settings.values()["model"].get<std::string>(), CountParameters(*model),
-      model->d_vocab(), plan->run.steps,
-      plan->run.train.batch_size * plan->run.train.accumulation * plan->text.context));
+  reporter.Say(absl::StrFormat("%s: %d parameters, %s",
+                               recipe.settings.values()["model"].get<std::string>(),
+                               CountParameters(job->module()), job->Summary()));
   options.folder = flags.out;
   options.resume = flags.resume;
   options.stop = &stop;
   options.on_start = [&](const RunResult& start) { reporter.Start(start); };
   options.on_step = [&](const StepMetrics& metrics) { reporter.Step(metrics); };
   RESIDUAL_ASSIGN_OR_RETURN(const RunResult result,
-                            RunTraining(plan->run, options, *model, *data.source));
-  if (!result.stopped) {
-    RESIDUAL_RETURN_IF_ERROR(SaveModel(*model, PublishedConfig(plan->model), flags.out));
-  }
+                            RunTraining(plan->run, options, job->MakeLearner()));
+  if (!result.stopped) RESIDUAL_RETURN_IF_ERROR(job->Save(flags.out));
   reporter.Finish();
   const std::string where = result.stopped ? result.checkpoint : flags.out;
   if (cli.json()) {
@@ -149,12 +146,17 @@ absl::Status Train(const CommandLine& cli, const TrainFlags& flags) {
                     {"loss", result.loss},
                     {"tokens", result.tokens},
                     {"seconds", result.seconds},
-                    {"n_parameters", CountParameters(*model)},
+                    {"n_parameters", CountParameters(job->module())},
                     {"checkpoint", result.checkpoint},
                     {"notes", result.notes}};
     if (result.eval_loss) summary["eval_loss"] = *result.eval_loss;
+    if (result.eval_accuracy) summary["eval_accuracy"] = *result.eval_accuracy;
+    if (!result.stopped) job->Result(summary);
     std::printf("%s\n", summary.dump().c_str());
   } else {
+    json members;
+    const std::string found = result.stopped ? "" : job->Result(members);
+    if (!found.empty()) std::printf("%s\n", found.c_str());
     std::printf("%s step %d; the model is in %s%s\n",
                 result.stopped ? "stopped after" : "done:", static_cast<int>(result.step),
                 where.c_str(), result.stopped ? "; --resume goes on" : "");
@@ -164,7 +166,8 @@ absl::Status Train(const CommandLine& cli, const TrainFlags& flags) {
 
 std::string Summary() {
   std::string text =
-      "Trains a model on a text or on a generated task. Saves as it goes: what stops a run, also "
+      "Trains a model on a text or on a generated task, or a classifier on labelled rows. Saves as "
+      "it goes: what stops a run, also "
       "kill -9 or a power cut, costs the steps since the last checkpoint, and --resume goes on "
       "from "
       "there to the same bits. Ctrl-C saves and ends. --out gets config.json, model.safetensors "
@@ -205,6 +208,12 @@ int main(int argc, char** argv) {
   cli.Path("text", &flags.text, "text to train on");
   cli.Text("task", &flags.task,
            ("generated data to train on: " + absl::StrJoin(residual::TaskNames(), ", ")).c_str());
+  cli.Text(
+      "labeled", &flags.labeled,
+      ("labelled data to classify, as KIND[,OPTION=N..][:PATH]: " + residual::LabeledSetKinds() +
+       "; options: rows, pool (of images), max_length (of texts). Rows are as long as the data, "
+       "and of the steps evaluated the most accurate is kept")
+          .c_str());
   cli.Path("out", &flags.out, "folder of the run and of the model").Required();
   cli.Path("config", &flags.config, "settings as a JSON object");
   cli.Bool("resume", &flags.resume, "go on with the run in --out");

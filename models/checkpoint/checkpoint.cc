@@ -7,8 +7,10 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "tensor/base/parallel.h"
 #include "tensor/base/status_macros.h"
 
@@ -17,11 +19,25 @@ namespace {
 
 std::string Quoted(const std::string& text) { return absl::StrCat("'", text, "'"); }
 
-absl::StatusOr<std::vector<ParameterSource>> EntriesUnder(const NameMap& map,
-                                                          ResidualModel& model) {
+// How many blocks there are: parameters of theirs are called "blocks.L.".
+int CountBlocks(const std::vector<Parameter>& parameters) {
+  int blocks = 0;
+  for (const Parameter& parameter : parameters) {
+    const std::vector<absl::string_view> parts = absl::StrSplit(parameter.name, '.');
+    int block = 0;
+    if (parts.size() > 2 && parts[0] == "blocks" && absl::SimpleAtoi(parts[1], &block)) {
+      blocks = std::max(blocks, block + 1);
+    }
+  }
+  return blocks;
+}
+
+absl::StatusOr<std::vector<ParameterSource>> EntriesUnder(const NameMap& map, Module& model) {
   std::vector<ParameterSource> sources;
-  for (const Parameter& parameter : Parameters(model)) {
-    RESIDUAL_ASSIGN_OR_RETURN(TensorEntry entry, EntryFor(map, parameter, model.n_layers()));
+  const std::vector<Parameter> parameters = Parameters(model);
+  const int n_layers = CountBlocks(parameters);
+  for (const Parameter& parameter : parameters) {
+    RESIDUAL_ASSIGN_OR_RETURN(TensorEntry entry, EntryFor(map, parameter, n_layers));
     sources.push_back({parameter.name, std::move(entry), ""});
   }
   return sources;
@@ -36,10 +52,13 @@ int CountFound(const std::vector<ParameterSource>& sources, const TensorSource& 
 
 bool HoldsFloats(const TensorInfo& tensor) { return tensor.readable && IsFloat(tensor.dtype); }
 
-// Tables whose rows are looked up and nothing more.
-bool IsTableOnly(const ResidualModel& model, const std::string& parameter) {
-  if (parameter == "pos_embed.W_pos") return true;
-  return parameter == "embed.W_E" && !model.unembed().options().tied;
+// Tables whose rows are looked up and nothing more. An embedding is the output layer too where
+// there is no other.
+bool IsTableOnly(const std::vector<Parameter>& parameters, const std::string& parameter) {
+  if (parameter == "pos_embed.W_pos" || parameter == "embed") return true;
+  return parameter == "embed.W_E" &&
+         std::any_of(parameters.begin(), parameters.end(),
+                     [](const Parameter& other) { return other.name == "unembed.W_U"; });
 }
 
 // "FILE: the tensor 'NAME' WHAT"
@@ -132,7 +151,7 @@ std::string FirstFew(const std::vector<std::string>& texts) {
                       texts.size() - kShown, " more");
 }
 
-absl::StatusOr<LoadPlan> PlanLoad(ResidualModel& model, absl::Span<const NameMap> names,
+absl::StatusOr<LoadPlan> PlanLoad(Module& model, absl::Span<const NameMap> names,
                                   const TensorSource& source, const std::string& config) {
   LoadPlan plan;
   const NameMap* chosen = nullptr;
@@ -207,8 +226,9 @@ bool LiesIn(const Tensor& part, const Tensor& whole) {
 // Reads parameters, of which several may lie in one tensor.
 class Reader {
  public:
-  Reader(const ResidualModel& model, const TensorSource& source, const ParameterFormat& format)
-      : model_(model),
+  Reader(const std::vector<Parameter>& parameters, const TensorSource& source,
+         const ParameterFormat& format)
+      : parameters_(parameters),
         source_(source),
         format_(format),
         converts_(format.quantize != Quantization::kNone || format.dtype.has_value()) {}
@@ -255,7 +275,7 @@ class Reader {
   }
 
   absl::Status ReadStored(const Parameter& parameter, const TensorEntry& entry) {
-    const bool is_table = IsTableOnly(model_, parameter.name);
+    const bool is_table = IsTableOnly(parameters_, parameter.name);
     const bool quantize = format_.quantize == Quantization::kInt8 && !is_table;
     RESIDUAL_ASSIGN_OR_RETURN(const Tensor tensor, TensorOf(entry, !quantize));
     StoredMatrix matrix = StoredFromCheckpoint(entry, parameter, tensor);
@@ -284,7 +304,7 @@ class Reader {
     int left;
   };
 
-  const ResidualModel& model_;
+  const std::vector<Parameter>& parameters_;
   const TensorSource& source_;
   const ParameterFormat& format_;
   // Then what is not converted is copied, so that nothing of the file stays mapped: a system that
@@ -296,13 +316,13 @@ class Reader {
 
 }  // namespace
 
-absl::Status ReadParameters(ResidualModel& model, const LoadPlan& plan, const TensorSource& source,
+absl::Status ReadParameters(Module& model, const LoadPlan& plan, const TensorSource& source,
                             const ParameterFormat& format) {
   RESIDUAL_CHECK(!format.writable || !format.stored) << "stored weights cannot be written";
   const std::vector<Parameter> parameters = Parameters(model);
   RESIDUAL_CHECK_EQ(parameters.size(), plan.sources.size());
   {
-    Reader reader(model, source, format);
+    Reader reader(parameters, source, format);
     for (size_t i = 0; i < parameters.size(); ++i) {
       RESIDUAL_RETURN_IF_ERROR(reader.Read(parameters[i], plan.sources[i].entry));
       if (parameters[i].options.finite) {
@@ -316,11 +336,12 @@ absl::Status ReadParameters(ResidualModel& model, const LoadPlan& plan, const Te
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<NamedTensor>> TensorsToWrite(ResidualModel& model,
-                                                        const NameMap& names) {
+absl::StatusOr<std::vector<NamedTensor>> TensorsToWrite(Module& model, const NameMap& names) {
   std::map<std::string, std::vector<Stored>> tensors;
-  for (const Parameter& parameter : Parameters(model)) {
-    RESIDUAL_ASSIGN_OR_RETURN(TensorEntry entry, EntryFor(names, parameter, model.n_layers()));
+  const std::vector<Parameter> parameters = Parameters(model);
+  const int n_layers = CountBlocks(parameters);
+  for (const Parameter& parameter : parameters) {
+    RESIDUAL_ASSIGN_OR_RETURN(TensorEntry entry, EntryFor(names, parameter, n_layers));
     if (entry.tensor.empty()) {
       Tensor initial;
       Parameter fresh = parameter;

@@ -18,6 +18,7 @@
 #include "models/checkpoint/config_reader.h"
 #include "models/checkpoint/names.h"
 #include "models/checkpoint/tensor_source.h"
+#include "models/nn/module.h"
 #include "models/stream/residual_model.h"
 
 namespace residual {
@@ -51,7 +52,7 @@ struct LoadPlan {
 // Finds every parameter in the source, under the naming that finds most. InvalidArgument names what
 // is missing, misshapen or not of floats (up to five each, and how many more). `config` is the
 // config's file name, for that message. Reads and allocates nothing.
-absl::StatusOr<LoadPlan> PlanLoad(ResidualModel& model, absl::Span<const NameMap> names,
+absl::StatusOr<LoadPlan> PlanLoad(Module& model, absl::Span<const NameMap> names,
                                   const TensorSource& source, const std::string& config);
 
 enum class Quantization { kNone, kInt8 };
@@ -73,12 +74,12 @@ struct ParameterFormat {
 // InvalidArgument names the file and the tensor with a number that the wanted dtype would make
 // infinite (beyond 65504 in f16), or with what cannot be quantized (an infinity or a NaN). In
 // floats infinities and NaN are read as the file has them.
-absl::Status ReadParameters(ResidualModel& model, const LoadPlan& plan, const TensorSource& source,
+absl::Status ReadParameters(Module& model, const LoadPlan& plan, const TensorSource& source,
                             const ParameterFormat& format = {});
 
 // The parameters as a file under this naming holds them. NotFound for a parameter it has no name
 // for, unless it is implied and has its initial value.
-absl::StatusOr<std::vector<NamedTensor>> TensorsToWrite(ResidualModel& model, const NameMap& names);
+absl::StatusOr<std::vector<NamedTensor>> TensorsToWrite(Module& model, const NameMap& names);
 
 // "'a', 'b' and 7 more": at most five of the texts.
 std::string FirstFew(const std::vector<std::string>& texts);

@@ -18,6 +18,15 @@ Init LinearInit(int64_t n) { return Init::Uniform(1 / std::sqrt(static_cast<doub
 
 }  // namespace
 
+const char* PoolingName(Pooling pooling) { return pooling == Pooling::kLast ? "last" : "mean"; }
+
+std::optional<Pooling> PoolingFromName(absl::string_view name) {
+  for (const Pooling pooling : {Pooling::kMean, Pooling::kLast}) {
+    if (name == PoolingName(pooling)) return pooling;
+  }
+  return std::nullopt;
+}
+
 absl::StatusOr<std::unique_ptr<SequenceClassifier>> SequenceClassifier::Make(
     const ClassifierConfig& c) {
   TransformerConfig body = c.body;
@@ -133,6 +142,57 @@ Tensor SequenceClassifier::Forward(const Tensor& x, const std::vector<int64_t>& 
                             ? Sum(Mul(resid, BroadcastTo(weights, {batch, pos, d_model})), 1)
                             : Mean(resid, 1);
   return hook(kLogits, Head(hook(kPooled, pooled), context.precision));
+}
+
+absl::Status SequenceClassifier::Validate(const Tensor& x,
+                                          const std::vector<int64_t>& lengths) const {
+  const auto wrong = [](auto&&... parts) {
+    return absl::InvalidArgumentError(absl::StrCat(parts...));
+  };
+  const int64_t n_ctx = config_.body.n_ctx;
+  if (config_.channels > 0) {
+    if (!IsFloat(x.dtype()) || x.rank() != 3 || x.dim(2) != config_.channels) {
+      return wrong("the rows are ", x.ToString(), ", expected values [batch, pos, ",
+                   config_.channels, "]");
+    }
+  } else if ((x.dtype() != kI32 && x.dtype() != kI64) || x.rank() != 2) {
+    return wrong("the rows are ", x.ToString(), ", expected tokens [batch, pos]");
+  }
+  if (x.dim(0) < 1 || x.dim(1) < 1 || x.dim(1) > n_ctx) {
+    return wrong("there are ", x.dim(0), " rows of ", x.dim(1),
+                 " positions, expected at least 1 of 1 to ", n_ctx);
+  }
+  if (config_.channels == 0) {
+    const Tensor ids = ConvertTo(x, kI64);
+    for (int64_t i = 0; i < ids.elements(); ++i) {
+      const int64_t id = ids.data<int64_t>()[i];
+      if (id < 0 || id >= config_.body.d_vocab) {
+        return wrong("row ", i / x.dim(1), ", position ", i % x.dim(1), ": token ", id,
+                     ", expected 0 to ", config_.body.d_vocab - 1);
+      }
+    }
+  }
+  if (!lengths.empty() && static_cast<int64_t>(lengths.size()) != x.dim(0)) {
+    return wrong(lengths.size(), " lengths, expected ", x.dim(0));
+  }
+  for (const int64_t length : lengths) {
+    if (length < 1 || length > x.dim(1)) {
+      return wrong("a row has ", length, " positions of its own, expected 1 to ", x.dim(1));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Tensor> SequenceClassifier::Run(const Tensor& x, const std::vector<int64_t>& lengths,
+                                               Hooks* hooks) const {
+  RESIDUAL_RETURN_IF_ERROR(Validate(x, lengths));
+  if (hooks != nullptr) {
+    RESIDUAL_RETURN_IF_ERROR(hooks->Validate(HookPoints(*this)));
+    hooks->Reset();
+  }
+  const Tensor logits = Forward(x, lengths, nullptr, hooks);
+  if (hooks != nullptr) RESIDUAL_RETURN_IF_ERROR(hooks->CheckFired());
+  return logits;
 }
 
 Tensor SequenceClassifier::ForwardInChunks(const Tensor& x, int64_t chunk,

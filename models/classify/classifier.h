@@ -6,9 +6,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "models/nn/hook.h"
 #include "models/nn/module.h"
 #include "models/nn/norm.h"
@@ -22,12 +26,17 @@ enum class Pooling {
   kLast   // the last of them
 };
 
+// "mean", "last"; nullopt if unknown.
+const char* PoolingName(Pooling pooling);
+std::optional<Pooling> PoolingFromName(absl::string_view name);
+
 struct ClassifierConfig {
   // Blocks, norms and sizes. n_ctx: the longest sequence; d_vocab: kinds of token, where tokens are
   // read. Positions are not encoded (kNone or attention's own).
   TransformerConfig body;
   int64_t channels = 0;  // of values; 0: tokens
   int64_t n_classes = 0;
+  std::vector<std::string> class_names = {};  // [n_classes], for people; or empty
   Pooling pooling = Pooling::kMean;
   // Values v are read as (v - center) / scale.
   double center = 0.5, scale = 0.5;
@@ -50,6 +59,12 @@ class SequenceClassifier : public Module {
   // dropout is on, with its seed and step; precision is taken from it too.
   Tensor Forward(const Tensor& x, const std::vector<int64_t>& lengths = {},
                  const MixerContext* training = nullptr, Hooks* hooks = nullptr) const;
+
+  // InvalidArgument for input that Forward does not take: what was found and what is expected.
+  absl::Status Validate(const Tensor& x, const std::vector<int64_t>& lengths) const;
+  // Forward after Validate, with the hooks' names checked before and their firing after the run.
+  absl::StatusOr<Tensor> Run(const Tensor& x, const std::vector<int64_t>& lengths,
+                             Hooks* hooks) const;
 
   // The same logits of rows that are read `chunk` positions at a time: what is kept between chunks,
   // `state_bytes` of it (may be null), are the states of the mixers and the sum so far. Where all

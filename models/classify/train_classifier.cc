@@ -6,16 +6,22 @@
 #include <numeric>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "ops/loss/cross_entropy.h"
-#include "ops/optimizer/optimizer.h"
 #include "ops/reduce/reduce.h"
 #include "tensor/autograd/tape.h"
+#include "tensor/base/check.h"
 #include "tensor/base/random.h"
 #include "tensor/base/status_macros.h"
+#include "tensor/io/file.h"
+#include "tensor/io/safetensors.h"
 
 namespace residual {
 namespace {
+
+constexpr char kBest[] = "best.safetensors";
 
 double Seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -60,65 +66,150 @@ absl::Status CheckReadable(const SequenceClassifier& model, const LabeledSequenc
   return absl::OkStatus();
 }
 
-ClassifierTrainer::ClassifierTrainer(const ClassifierTraining& training, SequenceClassifier& model)
-    : training_(training), model_(model), optimizer_(training.optimizer, model) {}
+ClassifierScore ScoreClassifier(const SequenceClassifier& model, const LabeledSequences& data,
+                                int64_t batch_size, Precision precision) {
+  ClassifierScore score;
+  score.rows.resize(model.config().n_classes);
+  score.right.resize(model.config().n_classes);
+  MixerContext context;
+  context.precision = precision;
+  CrossEntropyOptions sum;
+  sum.reduction = Reduction::kSum;
+  for (int64_t begin = 0; begin < data.n(); begin += batch_size) {
+    std::vector<int64_t> rows(std::min(batch_size, data.n() - begin));
+    std::iota(rows.begin(), rows.end(), begin);
+    const LabeledSequences batch = SelectRows(data, rows);
+    const Tensor logits = model.Forward(batch.x, batch.lengths, &context);
+    score.loss += CrossEntropy(logits, Labels(batch), sum).Item();
+    const Tensor found = ArgMax(logits, -1);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      ++score.rows[batch.label[i]];
+      score.right[batch.label[i]] += found.data<int64_t>()[i] == batch.label[i];
+    }
+  }
+  const auto n = static_cast<double>(data.n());
+  score.accuracy =
+      static_cast<double>(std::accumulate(score.right.begin(), score.right.end(), int64_t{0})) / n;
+  score.loss /= n;
+  return score;
+}
 
-absl::StatusOr<double> ClassifierTrainer::Step(const LabeledSequences& batch) {
+ClassifierTrainer::ClassifierTrainer(const ClassifierTraining& training, SequenceClassifier& model,
+                                     const LabeledSequences& train,
+                                     const LabeledSequences& validation)
+    : Learner(training.optimizer, model),
+      training_(training),
+      model_(model),
+      train_(train),
+      validation_(validation) {
+  RESIDUAL_CHECK(training.batch_size >= 1 && training.batch_size <= train.n())
+      << training.batch_size << " of " << train.n() << " rows";
+}
+
+absl::StatusOr<StepResult> ClassifierTrainer::Step() {
+  const int64_t epoch = step() / steps_per_epoch();
+  if (epoch != epoch_) {
+    order_ = Shuffled(train_.n(), training_.seed, epoch);
+    epoch_ = epoch;
+  }
+  const int64_t begin = step() % steps_per_epoch() * training_.batch_size;
+  return StepOn(
+      SelectRows(train_, absl::Span<const int64_t>(order_).subspan(begin, training_.batch_size)));
+}
+
+absl::StatusOr<StepResult> ClassifierTrainer::StepOn(const LabeledSequences& batch) {
   const std::vector<Parameter> parameters = Parameters(model_);
   std::vector<Tensor> grads(parameters.size());
   MixerContext context;
   context.training = true;
   context.seed = training_.seed;
-  context.step = static_cast<uint64_t>(step_);
+  context.step = static_cast<uint64_t>(step());
   context.precision = training_.precision;
-  double loss = 0;
+  StepResult result;
+  result.step = step();
+  result.lr = training_.schedule.Rate(step());
+  result.tokens = batch.n() * batch.length();
   {
     Tape tape;
-    for (const Parameter& parameter : parameters) tape.Watch(*parameter.value);
+    const WatchedParameters watched(tape, parameters);
     const Tensor mean =
         CrossEntropy(model_.Forward(batch.x, batch.lengths, &context), Labels(batch));
-    loss = mean.Item();
-    if (std::isfinite(loss)) {
-      const Gradients found = tape.Backward(mean);
-      for (size_t i = 0; i < parameters.size(); ++i) {
-        grads[i] = found.Find(*parameters[i].value);
-        grads[i].set_tape_ref({});
-      }
+    result.loss = mean.Item();
+    if (!std::isfinite(result.loss)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("step ", step(), ": the loss is ", result.loss));
     }
-    for (const Parameter& parameter : parameters) parameter.value->set_tape_ref({});
-  }
-  if (!std::isfinite(loss)) {
-    return absl::FailedPreconditionError(absl::StrCat("step ", step_, ": the loss is ", loss));
-  }
-  // NaN or infinite exactly if an element is.
-  const double norm = GlobalNorm(grads);
-  if (!std::isfinite(norm)) {
-    for (size_t i = 0; i < grads.size(); ++i) {
-      if (!grads[i].defined() || !FirstNonFinite(grads[i])) continue;
-      return absl::FailedPreconditionError(absl::StrCat("step ", step_, ": the gradient of '",
-                                                        parameters[i].name, "' is not finite"));
+    const Gradients found = tape.Backward(mean);
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      grads[i] = found.Find(*parameters[i].value);
+      grads[i].set_tape_ref({});
     }
   }
-  const double scale = training_.clip_norm > 0 ? ClipScale(norm, training_.clip_norm) : 1;
-  const Schedule& schedule = training_.schedule;
-  optimizer_.Step(schedule.Rate(step_), grads, scale, schedule.Peak());
-  ++step_;
-  return loss;
+  RESIDUAL_ASSIGN_OR_RETURN(result.grad_norm, Update(grads, {result.lr, training_.schedule.Peak(),
+                                                             training_.clip_norm, 1}));
+  return result;
 }
 
-double ClassifierAccuracy(const SequenceClassifier& model, const LabeledSequences& data,
-                          int64_t batch_size) {
-  int64_t right = 0;
-  for (int64_t begin = 0; begin < data.n(); begin += batch_size) {
-    std::vector<int64_t> rows(std::min(batch_size, data.n() - begin));
-    std::iota(rows.begin(), rows.end(), begin);
-    const LabeledSequences batch = SelectRows(data, rows);
-    const Tensor found = ArgMax(model.Forward(batch.x, batch.lengths), -1);
-    for (size_t i = 0; i < rows.size(); ++i) {
-      right += found.data<int64_t>()[i] == batch.label[i];
+Evaluation ClassifierTrainer::Measure(int64_t) {
+  const ClassifierScore score = ScoreClassifier(model_, validation_, 100, training_.precision);
+  if (best_.step < 0 || score.accuracy > best_.accuracy) {
+    best_ = {step(), score.accuracy};
+    for (const Parameter& parameter : Parameters(model_)) {
+      best_.parameters.push_back(parameter.value->Clone());
     }
   }
-  return static_cast<double>(right) / static_cast<double>(data.n());
+  return {score.loss, score.accuracy};
+}
+
+void ClassifierTrainer::TakeBest() {
+  const std::vector<Parameter> parameters = Parameters(model_);
+  for (size_t i = 0; i < best_.parameters.size(); ++i) {
+    *parameters[i].value = best_.parameters[i].Clone();
+  }
+}
+
+std::vector<CheckpointFile> ClassifierTrainer::MoreFiles() {
+  if (best_.step < 0) return {};
+  return {{kBest, [this](const std::string& path) {
+             std::vector<NamedTensor> tensors;
+             const std::vector<Parameter> parameters = Parameters(model_);
+             for (size_t i = 0; i < parameters.size(); ++i) {
+               tensors.emplace_back(parameters[i].name, ToDisk(parameters[i], best_.parameters[i]));
+             }
+             return WriteSafetensors(path, tensors,
+                                     {{"step", absl::StrCat(best_.step)},
+                                      {"accuracy", absl::StrFormat("%.17g", best_.accuracy)}});
+           }}};
+}
+
+absl::Status ClassifierTrainer::RestoreMore(const std::string& folder) {
+  const std::string path = JoinPath(folder, kBest);
+  const absl::StatusOr<SafetensorsFile> file = SafetensorsFile::Open(path);
+  best_ = {};
+  if (absl::IsNotFound(file.status())) return absl::OkStatus();  // nothing was measured yet
+  RESIDUAL_RETURN_IF_ERROR(file.status());
+  Best best;
+  const auto text = [&](const char* name) {
+    const auto found = file->metadata().find(name);
+    return found == file->metadata().end() ? std::string() : found->second;
+  };
+  if (!absl::SimpleAtoi(text("step"), &best.step) || best.step < 0 ||
+      !absl::SimpleAtod(text("accuracy"), &best.accuracy)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": the metadata 'step' and 'accuracy' are '", text("step"), "' and '",
+                     text("accuracy"), "', expected a number from 0 and a share"));
+  }
+  for (const Parameter& parameter : Parameters(model_)) {
+    RESIDUAL_ASSIGN_OR_RETURN(const Tensor stored, file->Read(parameter.name));
+    if (stored.shape() != DiskShape(parameter) || stored.dtype() != parameter.value->dtype()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ": '", parameter.name, "' is ", stored.ToString(), ", expected ",
+                       Name(parameter.value->dtype()), DiskShape(parameter).ToString()));
+    }
+    best.parameters.push_back(FromDisk(parameter, stored).Clone());
+  }
+  best_ = std::move(best);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<ClassifierRun> TrainClassifier(
@@ -128,41 +219,32 @@ absl::StatusOr<ClassifierRun> TrainClassifier(
   RESIDUAL_RETURN_IF_ERROR(CheckReadable(model, train));
   RESIDUAL_RETURN_IF_ERROR(CheckReadable(model, validation));
   ClassifierTraining training = options;
-  const int64_t batches = train.n() / training.batch_size;
-  if (training.batch_size < 1 || batches < 1) {
+  if (training.batch_size < 1 || training.batch_size > train.n()) {
     return absl::InvalidArgumentError(absl::StrCat("batch_size is ", training.batch_size,
                                                    ", expected 1 to the ", train.n(), " rows"));
   }
+  const int64_t batches = train.n() / training.batch_size;
   if (training.schedule.total_steps == 0) {
     training.schedule.total_steps = training.epochs * batches;
   }
-  ClassifierTrainer trainer(training, model);
+  ClassifierTrainer trainer(training, model, train, validation);
   ClassifierRun run;
-  std::vector<Tensor> best;
   const double start = Seconds();
   for (int64_t epoch = 0; epoch < training.epochs; ++epoch) {
-    const std::vector<int64_t> order = Shuffled(train.n(), training.seed, epoch);
     ClassifierRun::Epoch point;
     for (int64_t b = 0; b < batches; ++b) {
-      const absl::Span<const int64_t> rows(order.data() + b * training.batch_size,
-                                           training.batch_size);
-      RESIDUAL_ASSIGN_OR_RETURN(const double loss, trainer.Step(SelectRows(train, rows)));
-      point.loss += loss / static_cast<double>(batches);
+      RESIDUAL_ASSIGN_OR_RETURN(const StepResult step, trainer.Step());
+      point.loss += step.loss / static_cast<double>(batches);
     }
     point.step = trainer.step();
-    point.validation = ClassifierAccuracy(model, validation);
+    point.validation = *trainer.Measure(0).accuracy;
     point.seconds = Seconds() - start;
-    if (run.epochs.empty() || point.validation > run.epochs[run.best].validation) {
-      run.best = static_cast<int64_t>(run.epochs.size());
-      best.clear();
-      for (const Parameter& parameter : Parameters(model)) best.push_back(parameter.value->Clone());
-    }
+    if (trainer.best().step == trainer.step()) run.best = epoch;
     run.epochs.push_back(point);
     if (on_epoch) on_epoch(point);
     if (training.seconds_limit > 0 && point.seconds > training.seconds_limit) break;
   }
-  const std::vector<Parameter> parameters = Parameters(model);
-  for (size_t i = 0; i < best.size(); ++i) *parameters[i].value = best[i];
+  trainer.TakeBest();
   return run;
 }
 

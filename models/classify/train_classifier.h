@@ -5,12 +5,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "models/classify/classifier.h"
 #include "models/data/labeled/labeled.h"
 #include "models/nn/precision.h"
+#include "models/train/learner.h"
 #include "models/train/optimizer.h"
 #include "models/train/schedule.h"
 
@@ -27,28 +29,58 @@ struct ClassifierTraining {
   double seconds_limit = 0;  // ends after the epoch in which it is over; 0: none
 };
 
-// One step on one batch, with a rate of its own for each step of the schedule.
-class ClassifierTrainer {
- public:
-  // The classifier must be initialised and outlive the trainer. schedule.total_steps is used as it
-  // is.
-  ClassifierTrainer(const ClassifierTraining& training, SequenceClassifier& model);
+// How a classifier does on labelled rows.
+struct ClassifierScore {
+  double accuracy = 0;  // the share whose label has the highest logit (of equals the first)
+  double loss = 0;      // nats per row
+  std::vector<int64_t> rows, right;  // of each class
+};
+// The data must be readable, see CheckReadable.
+ClassifierScore ScoreClassifier(const SequenceClassifier& model, const LabeledSequences& data,
+                                int64_t batch_size = 100, Precision precision = Precision::kFull);
 
-  // The mean loss of the rows, in nats. FailedPrecondition if loss or gradient are not finite;
-  // names the step and the parameter, which stay as they were.
-  absl::StatusOr<double> Step(const LabeledSequences& batch);
-  int64_t step() const { return step_; }
+// Steps on batches of labelled rows. Epoch by epoch all rows in an order drawn for each, the rest
+// that is no batch left out; the rows of a step are a function of the seed and the step.
+class ClassifierTrainer : public Learner {
+ public:
+  // The classifier must be initialised; it and the data outlive the trainer. schedule.total_steps
+  // is used as it is. CHECKs batch_size, 1 to the rows of `train`.
+  ClassifierTrainer(const ClassifierTraining& training, SequenceClassifier& model,
+                    const LabeledSequences& train, const LabeledSequences& validation);
+
+  absl::StatusOr<StepResult> Step() override;
+  // On these rows. FailedPrecondition if loss, gradient or weights are not finite.
+  absl::StatusOr<StepResult> StepOn(const LabeledSequences& batch);
+
+  int64_t steps_per_epoch() const { return train_.n() / training_.batch_size; }
+  int64_t tokens_per_step() const override { return training_.batch_size * train_.length(); }
+
+  // On all of the validation rows. The parameters that were most accurate are kept: the first of
+  // equals.
+  Evaluation Measure(int64_t) override;
+
+  struct Best {
+    int64_t step = -1;  // steps done; -1: nothing was measured yet
+    double accuracy = 0;
+    std::vector<Tensor> parameters = {};  // in Parameters' order
+  };
+  const Best& best() const { return best_; }
+  // Gives the model the best parameters, if there are any.
+  void TakeBest();
+
+  // best.safetensors: the best parameters; metadata "step" and "accuracy".
+  std::vector<CheckpointFile> MoreFiles() override;
+  absl::Status RestoreMore(const std::string& folder) override;
 
  private:
   ClassifierTraining training_;
   SequenceClassifier& model_;
-  Optimizer optimizer_;
-  int64_t step_ = 0;
+  const LabeledSequences& train_;
+  const LabeledSequences& validation_;
+  int64_t epoch_ = -1;  // that `order_` is of
+  std::vector<int64_t> order_;
+  Best best_;
 };
-
-// The share of rows whose label has the highest logit (of equals the first).
-double ClassifierAccuracy(const SequenceClassifier& model, const LabeledSequences& data,
-                          int64_t batch_size = 100);
 
 struct ClassifierRun {
   struct Epoch {

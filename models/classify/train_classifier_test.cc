@@ -78,7 +78,7 @@ TEST(TrainClassifierTest, LearnsAndEndsWithTheBestEpoch) {
     EXPECT_TRUE(i >= run->best || run->epochs[i].validation < best) << i;
   }
   EXPECT_GE(best, 0.9);
-  EXPECT_EQ(ClassifierAccuracy(*model, validation, 17), best);
+  EXPECT_EQ(ScoreClassifier(*model, validation, 17).accuracy, best);
   EXPECT_LT(run->epochs.back().loss, 0.5 * run->epochs[0].loss);
 }
 

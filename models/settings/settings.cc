@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "models/checkpoint/config_reader.h"
+#include "models/classify/classifier.h"
 #include "models/nn/nearest.h"
 #include "models/nn/precision.h"
 #include "models/transformer/transformer.h"
@@ -129,16 +130,17 @@ const std::vector<Preset>& AllPresets() {
 
 // Of the run, beside those of the model.
 json TrainingDefaults() {
-  return {{"n_layers", 1},       {"context", 64},           {"tokenizer", "bytes"},
-          {"repeat", 0.0},       {"eval_repeat", 0.0},      {"eval_fraction", 0.1},
-          {"steps", 2000},       {"batch_size", 32},        {"accumulation", 1},
-          {"clip_norm", 1.0},    {"label_smoothing", 0.0},  {"seed", 0},
-          {"precision", "f32"},  {"optimizer", "adamw"},    {"lr", 1e-3},
-          {"beta1", 0.9},        {"beta2", 0.999},          {"adam_eps", 1e-8},
-          {"amsgrad", false},    {"momentum", 0.0},         {"dampening", 0.0},
-          {"nesterov", false},   {"weight_decay", 0.0},     {"schedule", "cosine"},
-          {"warmup_steps", 100}, {"final_fraction", 0.1},   {"eval_every", 100},
-          {"eval_batches", 8},   {"checkpoint_every", 500}, {"n_items", 0}};
+  return {{"n_layers", 1},        {"context", 64},           {"tokenizer", "bytes"},
+          {"repeat", 0.0},        {"eval_repeat", 0.0},      {"eval_fraction", 0.1},
+          {"steps", 2000},        {"batch_size", 32},        {"accumulation", 1},
+          {"clip_norm", 1.0},     {"label_smoothing", 0.0},  {"seed", 0},
+          {"precision", "f32"},   {"optimizer", "adamw"},    {"lr", 1e-3},
+          {"beta1", 0.9},         {"beta2", 0.999},          {"adam_eps", 1e-8},
+          {"amsgrad", false},     {"momentum", 0.0},         {"dampening", 0.0},
+          {"nesterov", false},    {"weight_decay", 0.0},     {"schedule", "cosine"},
+          {"warmup_steps", 100},  {"final_fraction", 0.1},   {"eval_every", 100},
+          {"eval_batches", 8},    {"checkpoint_every", 500}, {"n_items", 0},
+          {"validation_rows", 0}, {"pooling", "mean"}};
 }
 
 absl::Status Wrong(absl::string_view source, absl::string_view name, absl::string_view found,
@@ -306,6 +308,8 @@ absl::StatusOr<TrainingPlan> Settings::Resolve() const {
   const json* blocks = c.Find("blocks");
   plan.d_vocab = c.Int("d_vocab", 0, TransformerConfig::kMaxVocabulary);
   plan.n_items = c.Int("n_items", 0, TransformerConfig::kMaxContext);
+  plan.validation_rows = c.Int("validation_rows", 0, kMost);
+  plan.pooling = c.ChoiceOr<Pooling>("pooling", Pooling::kMean, PoolingFromName, {"mean", "last"});
   RESIDUAL_RETURN_IF_ERROR(c.status());
   plan.model = ConfigToJson(TransformerConfig());
   for (auto& [name, value] : plan.model.items()) value = values_.value(name, value);

@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "models/classify/classifier.h"
 #include "models/train/data.h"
 #include "models/train/run.h"
 #include "nlohmann/json.hpp"
@@ -25,6 +26,10 @@ struct TrainingPlan {
   nlohmann::json model;  // a config.json; "d_vocab" is to be that of the data
   int64_t d_vocab = 0;   // 0: not given
   int64_t n_items = 0;   // of a task; 0: not given
+  // Of a classifier. Rows kept from training to choose the best step by; 0: a tenth of them, at
+  // most 1000.
+  int64_t validation_rows = 0;
+  Pooling pooling = Pooling::kMean;
   RunConfig run;
   TextOptions text;
   std::string tokenizer;  // "bytes", "bpe:SIZE" or a path

@@ -58,6 +58,7 @@ absl::Status MetricsFile::Append(const StepMetrics& metrics) {
       {"lr", metrics.lr},         {"grad_norm", metrics.grad_norm},
       {"tokens", metrics.tokens}, {"tokens_per_second", metrics.tokens_per_second}};
   if (metrics.eval_loss) json["eval_loss"] = *metrics.eval_loss;
+  if (metrics.eval_accuracy) json["eval_accuracy"] = *metrics.eval_accuracy;
   const std::string line = json.dump() + "\n";
   for (absl::string_view left = line; !left.empty();) {
     const ssize_t n = write(fd_, left.data(), left.size());

@@ -5,7 +5,7 @@
 //
 // step: steps done, from 1; loss: nats per predicted token of that step's batches, before its
 // update; tokens: read since the run began; eval_loss: after the update, on the steps that
-// evaluate.
+// evaluate; eval_accuracy beside it, of a classifier.
 
 #ifndef RESIDUAL_MODELS_TRAIN_METRICS_H_
 #define RESIDUAL_MODELS_TRAIN_METRICS_H_
@@ -26,6 +26,7 @@ struct StepMetrics {
   int64_t tokens = 0;
   double tokens_per_second = 0;
   std::optional<double> eval_loss;
+  std::optional<double> eval_accuracy;
 };
 
 class MetricsFile {

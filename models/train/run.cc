@@ -22,12 +22,8 @@ bool Every(int64_t step, int64_t every) { return every > 0 && step % every == 0;
 
 class Run {
  public:
-  Run(const RunConfig& config, const RunOptions& options, ResidualModel& model,
-      const DataSource& data, CheckpointStore store)
-      : config_(config),
-        options_(options),
-        trainer_(config.train, model, data),
-        store_(std::move(store)) {}
+  Run(const RunConfig& config, const RunOptions& options, Learner& learner, CheckpointStore store)
+      : config_(config), options_(options), learner_(learner), store_(std::move(store)) {}
 
   absl::StatusOr<RunResult> Go() {
     const double start = Now();
@@ -56,9 +52,9 @@ class Run {
                          "choose another folder"));
       }
     } else if (found.ok()) {
-      RESIDUAL_RETURN_IF_ERROR(RestoreSnapshot(found->path, trainer_));
-      if (trainer_.step() != found->step) {
-        return absl::DataLossError(absl::StrCat(found->path, ": holds step ", trainer_.step(),
+      RESIDUAL_RETURN_IF_ERROR(RestoreSnapshot(found->path, learner_));
+      if (learner_.step() != found->step) {
+        return absl::DataLossError(absl::StrCat(found->path, ": holds step ", learner_.step(),
                                                 ", expected ", found->step));
       }
       result_.notes = found->notes;
@@ -67,8 +63,8 @@ class Run {
     } else if (!absl::IsNotFound(found.status())) {
       return found.status();
     }
-    result_.first_step = result_.step = trainer_.step();
-    result_.tokens = result_.step * TokensPerStep();
+    result_.first_step = result_.step = learner_.step();
+    result_.tokens = result_.step * learner_.tokens_per_step();
     RESIDUAL_ASSIGN_OR_RETURN(
         metrics_, MetricsFile::Open(JoinPath(options_.folder, "metrics.jsonl"), result_.step));
     if (options_.on_start) options_.on_start(result_);
@@ -77,19 +73,21 @@ class Run {
 
   absl::Status Step() {
     const double start = Now();
-    absl::StatusOr<StepResult> step = trainer_.Step();
+    absl::StatusOr<StepResult> step = learner_.Step();
     if (!step.ok()) return Stopped(step.status());
     const double seconds = Now() - start;
     StepMetrics metrics;
-    metrics.step = result_.step = trainer_.step();
+    metrics.step = result_.step = learner_.step();
     metrics.loss = result_.loss = step->loss;
     metrics.lr = step->lr;
     metrics.grad_norm = step->grad_norm;
-    metrics.tokens = result_.tokens = result_.step * TokensPerStep();
+    metrics.tokens = result_.tokens = result_.step * learner_.tokens_per_step();
     metrics.tokens_per_second = seconds > 0 ? step->tokens / seconds : 0;
     if (config_.eval_every > 0 && config_.eval_batches > 0 &&
         (Every(result_.step, config_.eval_every) || result_.step == config_.steps)) {
-      metrics.eval_loss = result_.eval_loss = trainer_.Evaluate(config_.eval_batches);
+      const Evaluation evaluation = learner_.Measure(config_.eval_batches);
+      metrics.eval_loss = result_.eval_loss = evaluation.loss;
+      metrics.eval_accuracy = result_.eval_accuracy = evaluation.accuracy;
       if (!std::isfinite(*metrics.eval_loss)) {
         return Stopped(absl::FailedPreconditionError(
             absl::StrCat("step ", step->step, ": the evaluation loss is ", *metrics.eval_loss)));
@@ -113,7 +111,7 @@ class Run {
   absl::Status Save() {
     // First the lines, then the checkpoint that counts on them.
     RESIDUAL_RETURN_IF_ERROR(metrics_->Sync());
-    std::vector<CheckpointFile> files = SnapshotFiles(trainer_);
+    std::vector<CheckpointFile> files = SnapshotFiles(learner_);
     for (const auto& [name, contents] : options_.files) {
       files.push_back({name, [&contents = contents](const std::string& path) {
                          return WriteFileAtomically(path, contents);
@@ -125,13 +123,9 @@ class Run {
     return absl::OkStatus();
   }
 
-  int64_t TokensPerStep() const {
-    return config_.train.batch_size * config_.train.accumulation * trainer_.data().context();
-  }
-
   const RunConfig& config_;
   const RunOptions& options_;
-  Trainer trainer_;
+  Learner& learner_;
   CheckpointStore store_;
   std::unique_ptr<MetricsFile> metrics_;
   RunResult result_;
@@ -145,11 +139,17 @@ std::string CheckpointsFolder(const std::string& run_folder) {
 }
 
 absl::StatusOr<RunResult> RunTraining(const RunConfig& config, const RunOptions& options,
-                                      ResidualModel& model, const DataSource& data) {
+                                      Learner& learner) {
   RESIDUAL_CHECK_GE(config.steps, 0);
   RESIDUAL_ASSIGN_OR_RETURN(CheckpointStore store,
                             CheckpointStore::Open(CheckpointsFolder(options.folder)));
-  return Run(config, options, model, data, std::move(store)).Go();
+  return Run(config, options, learner, std::move(store)).Go();
+}
+
+absl::StatusOr<RunResult> RunTraining(const RunConfig& config, const RunOptions& options,
+                                      ResidualModel& model, const DataSource& data) {
+  Trainer trainer(config.train, model, data);
+  return RunTraining(config, options, trainer);
 }
 
 }  // namespace residual

@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "models/stream/residual_model.h"
 #include "models/train/data.h"
+#include "models/train/learner.h"
 #include "models/train/metrics.h"
 #include "models/train/trainer.h"
 
@@ -51,15 +52,16 @@ struct RunOptions {
 };
 
 struct RunResult {
-  int64_t first_step = 0;           // steps done when it began: 0, or those of the checkpoint
-  int64_t step = 0;                 // steps done
-  bool stopped = false;             // by `stop`, before the last step
-  double loss = 0;                  // of the last step; 0 if there was none
-  std::optional<double> eval_loss;  // the last one measured
-  int64_t tokens = 0;               // read by all steps done
-  double seconds = 0;               // of this process
-  std::string checkpoint;           // the newest one's folder
-  std::vector<std::string> notes;   // checkpoints that were passed over, and why
+  int64_t first_step = 0;               // steps done when it began: 0, or those of the checkpoint
+  int64_t step = 0;                     // steps done
+  bool stopped = false;                 // by `stop`, before the last step
+  double loss = 0;                      // of the last step; 0 if there was none
+  std::optional<double> eval_loss;      // the last one measured
+  std::optional<double> eval_accuracy;  // beside it, of a classifier
+  int64_t tokens = 0;                   // read by all steps done
+  double seconds = 0;                   // of this process
+  std::string checkpoint;               // the newest one's folder
+  std::vector<std::string> notes;       // checkpoints that were passed over, and why
 };
 
 // Trains `model`, which must be initialised. FailedPrecondition: checkpoints of another run are in
@@ -69,6 +71,9 @@ struct RunResult {
 // the checkpoints there were stay.
 absl::StatusOr<RunResult> RunTraining(const RunConfig& config, const RunOptions& options,
                                       ResidualModel& model, const DataSource& data);
+// The same of any learner, config.train apart, which is its own.
+absl::StatusOr<RunResult> RunTraining(const RunConfig& config, const RunOptions& options,
+                                      Learner& learner);
 
 // The folder of a run's checkpoints.
 std::string CheckpointsFolder(const std::string& run_folder);

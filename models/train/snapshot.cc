@@ -16,40 +16,14 @@ namespace {
 constexpr char kWeights[] = "model.safetensors";
 constexpr char kOptimizer[] = "optimizer.safetensors";
 
-absl::Status WriteWeights(Trainer& trainer, const std::string& path) {
-  std::vector<NamedTensor> tensors;
-  for (const Parameter& parameter : Parameters(trainer.model())) {
-    tensors.emplace_back(parameter.name, ToDisk(parameter, *parameter.value));
-  }
-  return WriteSafetensors(path, tensors, {{"format", "pt"}});
-}
-
-absl::Status WriteOptimizer(Trainer& trainer, const std::string& path) {
-  const Optimizer& optimizer = trainer.optimizer();
+absl::Status WriteOptimizer(Learner& learner, const std::string& path) {
+  const Optimizer& optimizer = learner.optimizer();
   return WriteSafetensors(path, optimizer.State(),
                           {{"optimizer", OptimizerKindName(optimizer.config().kind)},
-                           {"step", absl::StrCat(trainer.step())}});
+                           {"step", absl::StrCat(learner.step())}});
 }
 
-absl::Status ReadWeights(const std::string& path, Trainer& trainer) {
-  RESIDUAL_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(path));
-  for (const Parameter& parameter : Parameters(trainer.model())) {
-    RESIDUAL_ASSIGN_OR_RETURN(const Tensor stored, file.Read(parameter.name));
-    const Shape shape = DiskShape(parameter);
-    const DType dtype = parameter.value->dtype();
-    if (stored.shape() != shape || stored.dtype() != dtype) {
-      return absl::InvalidArgumentError(absl::StrCat(path, ": '", parameter.name, "' is ",
-                                                     stored.ToString(), ", expected ", Name(dtype),
-                                                     shape.ToString()));
-    }
-    Tensor value = FromDisk(parameter, stored);
-    // Into the bytes there are: a restart takes no new memory.
-    CopyBytes(value, *parameter.value);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status ReadOptimizer(const std::string& path, Trainer& trainer) {
+absl::Status ReadOptimizer(const std::string& path, Learner& learner) {
   RESIDUAL_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(path));
   const auto step_text = file.metadata().find("step");
   int64_t step = 0;
@@ -65,24 +39,54 @@ absl::Status ReadOptimizer(const std::string& path, Trainer& trainer) {
     RESIDUAL_ASSIGN_OR_RETURN(Tensor tensor, file.Read(info.name));
     state.emplace_back(info.name, std::move(tensor));
   }
-  const absl::Status status = trainer.optimizer().SetState(step, std::move(state));
+  const absl::Status status = learner.optimizer().SetState(step, std::move(state));
   if (!status.ok()) {
     return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
   }
-  trainer.set_step(step);
+  learner.set_step(step);
+  return absl::OkStatus();
+}
+
+absl::Status WriteWeights(Learner& learner, const std::string& path) {
+  std::vector<NamedTensor> tensors;
+  for (const Parameter& parameter : Parameters(learner.module())) {
+    tensors.emplace_back(parameter.name, ToDisk(parameter, *parameter.value));
+  }
+  return WriteSafetensors(path, tensors, {{"format", "pt"}});
+}
+
+absl::Status ReadWeights(const std::string& path, Learner& learner) {
+  RESIDUAL_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(path));
+  for (const Parameter& parameter : Parameters(learner.module())) {
+    RESIDUAL_ASSIGN_OR_RETURN(const Tensor stored, file.Read(parameter.name));
+    const Shape shape = DiskShape(parameter);
+    const DType dtype = parameter.value->dtype();
+    if (stored.shape() != shape || stored.dtype() != dtype) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ": '", parameter.name, "' is ",
+                                                     stored.ToString(), ", expected ", Name(dtype),
+                                                     shape.ToString()));
+    }
+    Tensor value = FromDisk(parameter, stored);
+    // Into the bytes there are: a restart takes no new memory.
+    CopyBytes(value, *parameter.value);
+  }
   return absl::OkStatus();
 }
 
 }  // namespace
 
-std::vector<CheckpointFile> SnapshotFiles(Trainer& trainer) {
-  return {{kWeights, [&](const std::string& path) { return WriteWeights(trainer, path); }},
-          {kOptimizer, [&](const std::string& path) { return WriteOptimizer(trainer, path); }}};
+std::vector<CheckpointFile> SnapshotFiles(Learner& learner) {
+  std::vector<CheckpointFile> files = {
+      {kWeights, [&](const std::string& path) { return WriteWeights(learner, path); }},
+      {kOptimizer, [&](const std::string& path) { return WriteOptimizer(learner, path); }}};
+  for (CheckpointFile& file : learner.MoreFiles()) files.push_back(std::move(file));
+  return files;
 }
 
-absl::Status RestoreSnapshot(const std::string& folder, Trainer& trainer) {
-  RESIDUAL_RETURN_IF_ERROR(ReadWeights(JoinPath(folder, kWeights), trainer));
-  return ReadOptimizer(JoinPath(folder, kOptimizer), trainer);
+absl::Status RestoreSnapshot(const std::string& folder, Learner& learner) {
+  RESIDUAL_RETURN_IF_ERROR(ReadWeights(JoinPath(folder, kWeights), learner));
+  RESIDUAL_RETURN_IF_ERROR(ReadOptimizer(JoinPath(folder, kOptimizer), learner));
+  return learner.RestoreMore(folder);
 }
 
 }  // namespace residual

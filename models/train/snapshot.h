@@ -9,20 +9,20 @@
 
 #include "absl/status/status.h"
 #include "models/train/checkpoint.h"
-#include "models/train/trainer.h"
+#include "models/train/learner.h"
 
 namespace residual {
 
 // model.safetensors: the parameters under their own names, heads first, as a folder of the kind
 // "residual" has them, so with a config.json beside it a checkpoint opens as a model.
-// optimizer.safetensors: Optimizer::State; metadata "optimizer" and "step". The trainer must
-// outlive the result.
-std::vector<CheckpointFile> SnapshotFiles(Trainer& trainer);
+// optimizer.safetensors: Optimizer::State; metadata "optimizer" and "step". Then its MoreFiles. The
+// learner must outlive the result.
+std::vector<CheckpointFile> SnapshotFiles(Learner& learner);
 
-// Puts the state of these files of `folder` into a trainer of the same config, bit for bit.
-// InvalidArgument names file, tensor, what was found and what was expected; the trainer's weights
-// may be changed then.
-absl::Status RestoreSnapshot(const std::string& folder, Trainer& trainer);
+// Puts the state of these files of `folder` into a learner of the same config, bit for bit.
+// InvalidArgument names file, tensor, what was found and what was expected; the model's weights may
+// be changed then.
+absl::Status RestoreSnapshot(const std::string& folder, Learner& learner);
 
 }  // namespace residual
 

@@ -8,41 +8,17 @@
 #include "models/stream/token_loss.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/loss/cross_entropy.h"
-#include "ops/optimizer/optimizer.h"
 #include "tensor/autograd/tape.h"
+#include "tensor/base/status_macros.h"
 
 namespace residual {
-namespace {
-
-// "'blocks.0.attn.W_Q' [64, 4, 16] at index 17 (nan)", or nothing.
-std::optional<std::string> DescribeNonFinite(const std::string& name, const Tensor& x) {
-  const std::optional<int64_t> index = FirstNonFinite(x);
-  if (!index) return std::nullopt;
-  Tensor flat = x.Reshaped({x.elements()});
-  flat.set_tape_ref({});  // nothing to record
-  const double value = flat.Row(*index).Item();
-  return absl::StrCat("'", name, "' ", x.shape().ToString(), " at index ", *index, " (", value,
-                      ")");
-}
-
-// Gives tensors back their sole owner: the parameters are watched only inside this scope.
-class Watched {
- public:
-  Watched(Tape& tape, const std::vector<Parameter>& parameters) : parameters_(parameters) {
-    for (const Parameter& parameter : parameters) tape.Watch(*parameter.value);
-  }
-  ~Watched() {
-    for (const Parameter& parameter : parameters_) parameter.value->set_tape_ref({});
-  }
-
- private:
-  const std::vector<Parameter>& parameters_;
-};
-
-}  // namespace
 
 Trainer::Trainer(const TrainConfig& config, ResidualModel& model, const DataSource& data)
-    : config_(config), model_(model), data_(data), optimizer_(config.optimizer, model) {}
+    : Learner(config.optimizer, model), config_(config), model_(model), data_(data) {}
+
+int64_t Trainer::tokens_per_step() const {
+  return config_.batch_size * config_.accumulation * data_.context();
+}
 
 ModelInput Trainer::Input(const TrainingBatch& batch) const {
   ModelInput input;
@@ -52,7 +28,7 @@ ModelInput Trainer::Input(const TrainingBatch& batch) const {
 }
 
 absl::Status Trainer::NonFiniteLoss(const TrainingBatch& batch, double loss) const {
-  const std::string where = absl::StrCat("step ", step_, ": the loss is ", loss);
+  const std::string where = absl::StrCat("step ", step(), ": the loss is ", loss);
   for (const Parameter& parameter : Parameters(model_)) {
     if (auto found = DescribeNonFinite(parameter.name, *parameter.value)) {
       return absl::FailedPreconditionError(absl::StrCat(where, "; weight ", *found));
@@ -73,15 +49,15 @@ absl::Status Trainer::NonFiniteLoss(const TrainingBatch& batch, double loss) con
 
 absl::StatusOr<StepResult> Trainer::Step() {
   StepResult result;
-  result.step = step_;
-  result.lr = config_.schedule.Rate(step_);
+  result.step = step();
+  result.lr = config_.schedule.Rate(step());
   const std::vector<Parameter> parameters = Parameters(model_);
   std::vector<Tensor> grads(parameters.size());
 
   MixerContext training;
   training.seed = config_.seed;
   for (int64_t micro = 0; micro < config_.accumulation; ++micro) {
-    const int64_t index = step_ * config_.accumulation + micro;
+    const int64_t index = step() * config_.accumulation + micro;
     const TrainingBatch batch = data_.Batch(config_.seed, index, config_.batch_size);
     training.step = static_cast<uint64_t>(index);
     CrossEntropyOptions loss_options;
@@ -89,7 +65,7 @@ absl::StatusOr<StepResult> Trainer::Step() {
     loss_options.label_smoothing = config_.label_smoothing;
 
     Tape tape;
-    const Watched watched(tape, parameters);
+    const WatchedParameters watched(tape, parameters);
     const Tensor loss = TokenLoss(model_, Input(batch), batch.targets, loss_options, &training);
     const double value = loss.Item();
     if (!std::isfinite(value)) return NonFiniteLoss(batch, value);
@@ -109,30 +85,9 @@ absl::StatusOr<StepResult> Trainer::Step() {
     }
   }
 
-  // The norm is NaN or infinite exactly if an element is.
-  result.grad_norm = GlobalNorm(grads) / config_.accumulation;
-  if (!std::isfinite(result.grad_norm)) {
-    for (size_t i = 0; i < grads.size(); ++i) {
-      if (!grads[i].defined()) continue;
-      if (auto found = DescribeNonFinite(parameters[i].name, grads[i])) {
-        return absl::FailedPreconditionError(
-            absl::StrCat("step ", step_, ": the gradient of ", *found, " is not finite"));
-      }
-    }
-  }
-  const double scale = config_.clip_norm > 0 ? ClipScale(result.grad_norm, config_.clip_norm) : 1.0;
-  optimizer_.Step(result.lr, grads, scale / config_.accumulation, config_.schedule.Peak());
-  std::vector<Tensor> weights;
-  for (const Parameter& parameter : parameters) weights.push_back(*parameter.value);
-  if (!std::isfinite(GlobalNorm(weights))) {
-    for (const Parameter& parameter : parameters) {
-      if (auto found = DescribeNonFinite(parameter.name, *parameter.value)) {
-        return absl::FailedPreconditionError(
-            absl::StrCat("step ", step_, ": the update made weight ", *found, " non-finite"));
-      }
-    }
-  }
-  ++step_;
+  RESIDUAL_ASSIGN_OR_RETURN(
+      result.grad_norm,
+      Update(grads, {result.lr, config_.schedule.Peak(), config_.clip_norm, config_.accumulation}));
   return result;
 }
 

@@ -4,14 +4,14 @@
 #define RESIDUAL_MODELS_TRAIN_TRAINER_H_
 
 #include <cstdint>
-#include <string>
-#include <vector>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "models/nn/precision.h"
 #include "models/stream/residual_model.h"
 #include "models/train/data.h"
+#include "models/train/learner.h"
 #include "models/train/optimizer.h"
 #include "models/train/schedule.h"
 
@@ -28,37 +28,22 @@ struct TrainConfig {
   uint64_t seed = 0;                       // of the data and of dropout
 };
 
-struct StepResult {
-  int64_t step = 0;  // number of this step, from 0
-  double loss = 0;   // nats per predicted token
-  double lr = 0;
-  double grad_norm = 0;  // before clipping
-  int64_t tokens = 0;
-};
-
-class Trainer {
+class Trainer : public Learner {
  public:
   // The model must be initialised; model and data must outlive the trainer.
   Trainer(const TrainConfig& config, ResidualModel& model, const DataSource& data);
 
-  // One step. FailedPrecondition if the loss, a gradient or a weight is NaN or infinite: names the
-  // tensor, the index and the step. Weights are as before the step, unless a weight itself became
-  // non-finite in the update.
-  absl::StatusOr<StepResult> Step();
+  // What is not finite is named with its index.
+  absl::StatusOr<StepResult> Step() override;
 
   // Mean loss over `batches` evaluation batches, nats per predicted token.
   double Evaluate(int64_t batches) const;
-
-  // Steps done so far.
-  int64_t step() const { return step_; }
-  // For resuming, beside the weights and the optimizer's state: everything else of a run is a pure
-  // function of the config and the step.
-  void set_step(int64_t step) { step_ = step; }
+  Evaluation Measure(int64_t batches) override { return {Evaluate(batches), std::nullopt}; }
+  int64_t tokens_per_step() const override;
 
   const TrainConfig& config() const { return config_; }
   ResidualModel& model() { return model_; }
   const DataSource& data() const { return data_; }
-  Optimizer& optimizer() { return optimizer_; }
 
  private:
   ModelInput Input(const TrainingBatch& batch) const;
@@ -67,8 +52,6 @@ class Trainer {
   TrainConfig config_;
   ResidualModel& model_;
   const DataSource& data_;
-  Optimizer optimizer_;
-  int64_t step_ = 0;
 };
 
 }  // namespace residual

@@ -29,6 +29,9 @@ inline constexpr char kStateSpaces[] = "state_spaces";
 // The model type of folders in TransformerLens's own naming, whose config.json has none.
 inline constexpr char kTransformerLens[] = "transformer_lens";
 
+// The model type of classifiers, which are no models of tokens: see models/classify.
+inline constexpr char kClassifier[] = "residual_classifier";
+
 }  // namespace residual
 
 #endif  // RESIDUAL_MODELS_ZOO_ARCHITECTURES_H_

@@ -32,6 +32,12 @@ absl::StatusOr<BuiltModel> Build(const json& config, const std::string& file) {
   for (const Architecture& architecture : Architectures()) {
     if (type == architecture.model_type) return architecture.build(reader);
   }
+  if (type == kClassifier) {
+    return absl::UnimplementedError(absl::StrCat(
+        file, ": 'model_type' is \"", kClassifier,
+        "\", a classifier, which says no next token; //tools:inspect, :evaluate and :activations "
+        "read it"));
+  }
   const std::vector<std::string> known = ModelTypes();
   const std::string expected =
       absl::StrCat("expected one of \"", absl::StrJoin(known, "\", \""), "\"");

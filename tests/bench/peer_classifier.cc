@@ -41,15 +41,16 @@ absl::Status PeerClassifier::Prepare(const nlohmann::json& request, std::vector<
   batch_.n_classes = 10;
   for (int64_t i = 0; i < batch; ++i) batch_.label.push_back(static_cast<int>(i % 10));
   ClassifierTraining training;
+  training.batch_size = batch;
   training.clip_norm = 0;
   training.optimizer.weight_decay = request.at("weight_decay");
   training.schedule.lr = request.at("lr");
-  trainer_ = std::make_unique<ClassifierTrainer>(training, *model_);
+  trainer_ = std::make_unique<ClassifierTrainer>(training, *model_, batch_, batch_);
   *workload = [this, losses]() {
-    const auto loss = trainer_->Step(batch_);
-    RESIDUAL_CHECK(loss.ok()) << loss.status().message();
-    losses->push_back(*loss);
-    return TensorList{Tensor::Scalar(*loss)};
+    const auto step = trainer_->StepOn(batch_);
+    RESIDUAL_CHECK(step.ok()) << step.status().message();
+    losses->push_back(step->loss);
+    return TensorList{Tensor::Scalar(step->loss)};
   };
   return absl::OkStatus();
 }

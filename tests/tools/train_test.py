@@ -128,8 +128,8 @@ class TrainTest(unittest.TestCase, tools.ToolTest):
         for args, parts in (
                 ([text], ["--model is missing", "attn_only, gpt2"]),
                 (["--model=gpt3", text], ["--model=gpt3", "did you mean 'gpt2'"]),
-                (["--model=gpt2"], ["neither --text nor --task"]),
-                (["--model=gpt2", text, "--task=repeated_tokens"], ["both given"]),
+                (["--model=gpt2"], ["neither --text nor --task nor --labeled"]),
+                (["--model=gpt2", text, "--task=repeated_tokens"], ["more than one of --text, --task and --labeled"]),
                 (["--model=gpt2", "--task=induction"], ["--task=induction", "repeated_tokens"]),
                 (["--model=gpt2", text, "--n_layers=-1"], ["'n_layers' is -1", "[1, 4096]"]),
                 (["--model=gpt2", text, "--n_heads=7"], ["'n_heads' is 7", "divisor of 'd_model'"]),

@@ -4,16 +4,13 @@
 #include <filesystem>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/strip.h"
 #include "models/checkpoint/config_reader.h"
+#include "models/data/sets/labeled_set.h"
 #include "models/data/tasks/tasks.h"
 #include "models/nn/nearest.h"
 #include "tensor/base/status_macros.h"
-#include "tensor/io/crc32.h"
 #include "tensor/io/file.h"
 #include "tools/cli/command_line.h"
 
@@ -35,17 +32,17 @@ T Take(json& values, const char* name, T fallback) {
 // The recipe in the object of a config file or train.json.
 absl::StatusOr<Recipe> FromJson(const std::string& preset, json values, const std::string& source) {
   RESIDUAL_ASSIGN_OR_RETURN(Settings settings, Settings::Of(preset));
-  Recipe recipe{std::move(settings), "", "", 0, ""};
+  Recipe recipe{std::move(settings)};
   recipe.text = Take(values, "text", std::string());
   recipe.task = Take(values, "task", std::string());
+  recipe.labeled = Take(values, "labeled", std::string());
   recipe.text_bytes = Take(values, "text_bytes", uint64_t{0});
   recipe.text_crc32 = Take(values, "text_crc32", std::string());
+  // A number that is written as an int64_t is read as an unsigned one.
+  recipe.labeled_rows = static_cast<int64_t>(Take(values, "labeled_rows", uint64_t{0}));
+  recipe.labeled_crc32 = Take(values, "labeled_crc32", std::string());
   RESIDUAL_RETURN_IF_ERROR(recipe.settings.SetAll(values, source));
   return recipe;
-}
-
-bool IsTokenizerKind(const std::string& value) {
-  return value == "bytes" || absl::StartsWith(value, "bpe:");
 }
 
 absl::Status ApplyFlags(const TrainFlags& flags, Recipe& recipe) {
@@ -58,6 +55,14 @@ absl::Status ApplyFlags(const TrainFlags& flags, Recipe& recipe) {
   }
   if (!flags.text.empty()) recipe.text = std::filesystem::absolute(flags.text);
   if (!flags.task.empty()) recipe.task = flags.task;
+  if (!flags.labeled.empty()) {
+    absl::StatusOr<LabeledSetSpec> spec = ParseLabeledSet(flags.labeled);
+    if (!spec.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("--labeled: ", spec.status().message()));
+    }
+    if (!spec->path.empty()) spec->path = std::filesystem::absolute(FromUserFolder(spec->path));
+    recipe.labeled = spec->ToString();
+  }
   return absl::OkStatus();
 }
 
@@ -69,6 +74,52 @@ std::string PresetOf(const json& values) {
 // What is wrong with what the user asked for.
 absl::Status AsUsage(const absl::Status& status) {
   return absl::IsInvalidArgument(status) ? UsageError(status.message()) : status;
+}
+
+// One source of data, and one there is.
+absl::Status CheckSource(const Recipe& recipe) {
+  const int given = !recipe.text.empty() + !recipe.task.empty() + !recipe.labeled.empty();
+  if (given == 0) {
+    return absl::InvalidArgumentError(
+        "neither --text nor --task nor --labeled is given, expected one of them");
+  }
+  if (given > 1) {
+    return absl::InvalidArgumentError(
+        "more than one of --text, --task and --labeled is given, expected one of them");
+  }
+  const std::vector<std::string> tasks = TaskNames();
+  if (!recipe.task.empty() && std::find(tasks.begin(), tasks.end(), recipe.task) == tasks.end()) {
+    return absl::InvalidArgumentError(absl::StrCat("--task=", recipe.task, ", expected one of ",
+                                                   absl::StrJoin(tasks, ", "),
+                                                   DidYouMean(recipe.task, tasks)));
+  }
+  return recipe.labeled.empty() ? absl::OkStatus() : ParseLabeledSet(recipe.labeled).status();
+}
+
+// Refuses settings that would change nothing.
+absl::Status CheckSettingsOfOtherData(const Recipe& recipe, const json& defaults) {
+  const auto refuse = [&](std::initializer_list<const char*> names, absl::string_view what) {
+    for (const char* name : names) {
+      if (recipe.settings.values()[name] == defaults[name]) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat("--", name, " ", what, ", it changes nothing of ",
+                       !recipe.text.empty()   ? "a text"
+                       : !recipe.task.empty() ? absl::StrCat("--task=", recipe.task)
+                                              : absl::StrCat("--labeled=", recipe.labeled)));
+    }
+    return absl::OkStatus();
+  };
+  if (recipe.task.empty()) RESIDUAL_RETURN_IF_ERROR(refuse({"n_items"}, "is for tasks"));
+  if (recipe.text.empty()) {
+    RESIDUAL_RETURN_IF_ERROR(
+        refuse({"tokenizer", "repeat", "eval_repeat", "eval_fraction"}, "is for texts"));
+  }
+  if (recipe.labeled.empty()) {
+    return refuse({"validation_rows", "pooling"}, "is for labelled data");
+  }
+  return refuse({"context", "d_vocab", "accumulation", "eval_batches", "label_smoothing", "tied",
+                 "unembed_bias"},
+                "is for texts and tasks");
 }
 
 absl::StatusOr<Recipe> FromFlags(const TrainFlags& flags) {
@@ -83,27 +134,8 @@ absl::StatusOr<Recipe> FromFlags(const TrainFlags& flags) {
   }
   RESIDUAL_ASSIGN_OR_RETURN(Recipe recipe, FromJson(preset, values, flags.config));
   RESIDUAL_RETURN_IF_ERROR(ApplyFlags(flags, recipe));
-  if (recipe.text.empty() == recipe.task.empty()) {
-    return absl::InvalidArgumentError(
-        recipe.text.empty() ? "neither --text nor --task is given, expected one of them"
-                            : "--text and --task are both given, expected one of them");
-  }
-  const std::vector<std::string> tasks = TaskNames();
-  if (!recipe.task.empty() && std::find(tasks.begin(), tasks.end(), recipe.task) == tasks.end()) {
-    return absl::InvalidArgumentError(absl::StrCat("--task=", recipe.task, ", expected one of ",
-                                                   absl::StrJoin(tasks, ", "),
-                                                   DidYouMean(recipe.task, tasks)));
-  }
-  const json defaults = Settings::Of(preset)->values();
-  if (recipe.task.empty() && recipe.settings.values()["n_items"] != defaults["n_items"]) {
-    return absl::InvalidArgumentError("--n_items is for tasks, it changes nothing of a text");
-  }
-  for (const char* name : {"tokenizer", "repeat", "eval_repeat", "eval_fraction"}) {
-    if (!recipe.task.empty() && recipe.settings.values()[name] != defaults[name]) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--", name, " is for texts, it changes nothing of --task=", recipe.task));
-    }
-  }
+  RESIDUAL_RETURN_IF_ERROR(CheckSource(recipe));
+  RESIDUAL_RETURN_IF_ERROR(CheckSettingsOfOtherData(recipe, Settings::Of(preset)->values()));
   return recipe;
 }
 
@@ -127,36 +159,39 @@ absl::StatusOr<Recipe> FromRun(const TrainFlags& flags) {
   if (!flags.model.empty()) after["model"] = flags.model;
   for (const auto& [name, value] : after.items()) {
     const json old = before.value(name, json());
-    if (old == value || name == "text") continue;
+    if (old == value || name == "text" || name == "labeled") continue;
     return absl::InvalidArgumentError(absl::StrCat("--resume: ", name, " is ", ShortJson(value),
                                                    ", but ", path, " has ", ShortJson(old),
                                                    "; a run keeps its settings"));
   }
+  if (given.labeled.empty() != recipe.labeled.empty() ||
+      given.text.empty() != recipe.text.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--resume: ", path, " has other data; a run keeps its settings"));
+  }
   recipe.text = given.text;
+  recipe.labeled = given.labeled;
   return recipe;
-}
-
-absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(const std::string& kind,
-                                                         const std::string& text) {
-  if (kind == "bytes") return MakeByteTokenizer();
-  if (!IsTokenizerKind(kind)) return LoadTokenizer(kind);
-  int64_t size = 0;
-  if (!absl::SimpleAtoi(absl::StripPrefix(kind, "bpe:"), &size)) size = 0;
-  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = TrainBpe(text, size);
-  if (tokenizer.ok()) return tokenizer;
-  return UsageError(absl::StrCat("--tokenizer=", kind, ": ", tokenizer.status().message()));
 }
 
 }  // namespace
 
 json Recipe::ToJson() const {
   json all = settings.values();
-  if (task.empty()) {
-    all.update({{"text", text}, {"text_bytes", text_bytes}, {"text_crc32", text_crc32}});
-  } else {
+  if (!task.empty()) {
     all["task"] = task;
+  } else if (!labeled.empty()) {
+    all.update({{"labeled", labeled},
+                {"labeled_rows", static_cast<uint64_t>(labeled_rows)},
+                {"labeled_crc32", labeled_crc32}});
+  } else {
+    all.update({{"text", text}, {"text_bytes", text_bytes}, {"text_crc32", text_crc32}});
   }
   return all;
+}
+
+bool IsTokenizerKind(const std::string& value) {
+  return value == "bytes" || absl::StartsWith(value, "bpe:");
 }
 
 std::string RecipePath(const TrainFlags& flags) { return JoinPath(flags.out, "train.json"); }
@@ -171,47 +206,6 @@ absl::StatusOr<Recipe> ResumedRecipe(const TrainFlags& flags) {
   absl::StatusOr<Recipe> recipe = FromRun(flags);
   if (!recipe.ok()) return AsUsage(recipe.status());
   return recipe;
-}
-
-absl::StatusOr<TrainData> LoadTrainData(const TrainFlags& flags, const TrainingPlan& plan,
-                                        Recipe& recipe) {
-  TrainData data;
-  if (!recipe.task.empty()) {
-    auto source = MakeTask(recipe.task, {plan.text.context, plan.d_vocab, plan.n_items});
-    if (!source.ok()) return UsageError(source.status().message());
-    data.source = *std::move(source);
-    return data;
-  }
-  RESIDUAL_ASSIGN_OR_RETURN(const std::string text, ReadFile(recipe.text));
-  const std::string crc = absl::StrFormat("%08x", Crc32(text));
-  if (!flags.resume) {
-    recipe.text_bytes = text.size();
-    recipe.text_crc32 = crc;
-  } else if (text.size() != recipe.text_bytes || crc != recipe.text_crc32) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        recipe.text, ": has ", text.size(), " bytes and crc32 ", crc, ", the run began with ",
-        recipe.text_bytes, " and ", recipe.text_crc32, "; where is that text? (--text=FILE)"));
-  }
-  if (text.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(recipe.text, ": is empty, expected a text"));
-  }
-  if (flags.resume) {
-    RESIDUAL_ASSIGN_OR_RETURN(data.tokenizer, LoadTokenizer(flags.out));
-  } else {
-    RESIDUAL_ASSIGN_OR_RETURN(data.tokenizer, MakeTokenizer(plan.tokenizer, text));
-  }
-  if (plan.d_vocab != 0 && plan.d_vocab != data.tokenizer->vocab_size()) {
-    return UsageError(absl::StrCat("--d_vocab=", plan.d_vocab, ", the tokenizer has ",
-                                   data.tokenizer->vocab_size(), " tokens"));
-  }
-  absl::StatusOr<std::unique_ptr<DataSource>> source =
-      MakeTextData(data.tokenizer->Encode(text), data.tokenizer->vocab_size(), plan.text);
-  if (!source.ok()) {
-    return absl::Status(source.status().code(),
-                        absl::StrCat(recipe.text, ": ", source.status().message()));
-  }
-  data.source = *std::move(source);
-  return data;
 }
 
 }  // namespace residual

@@ -7,6 +7,7 @@
 #include "gtest/gtest.h"
 #include "tensor/io/file.h"
 #include "tools/cli/command_line.h"
+#include "tools/training/data/train_data.h"
 
 namespace residual {
 namespace {
@@ -86,12 +87,12 @@ TEST_F(RecipeTest, BadFlags) {
   ExpectUsage(NewRecipe(flags).status(), "did you mean 'gpt2'");
   flags = flags_;
   flags.text = "";
-  ExpectUsage(NewRecipe(flags).status(), "neither --text nor --task");
+  ExpectUsage(NewRecipe(flags).status(), "neither --text nor --task nor --labeled");
   flags.task = "repeated_token";
   ExpectUsage(NewRecipe(flags).status(),
               "--task=repeated_token, expected one of repeated_tokens, ");
   flags.text = "x";
-  ExpectUsage(NewRecipe(flags).status(), "both given");
+  ExpectUsage(NewRecipe(flags).status(), "more than one of --text, --task and --labeled");
   flags = flags_;
   flags.settings = {{"d_modle", "64"}};
   ExpectUsage(NewRecipe(flags).status(), "no flag --d_modle; did you mean");

@@ -130,6 +130,7 @@ absl::StatusOr<LabeledSequences> ReadTextFolder(const std::string& folder,
     to += longest;
   }
   data.d_vocab = kBytes + 1;
+  data.class_names = std::move(classes);
   return data;
 }
 

@@ -16,6 +16,7 @@ LabeledSequences SelectRows(const LabeledSequences& data, absl::Span<const int64
   LabeledSequences chosen;
   chosen.x = Tensor::Uninitialized(data.x.shape().With(0, n), data.x.dtype());
   chosen.n_classes = data.n_classes;
+  chosen.class_names = data.class_names;
   chosen.d_vocab = data.d_vocab;
   const size_t bytes = data.n() == 0 ? 0 : data.x.bytes() / data.label.size();
   char* to = n == 0 ? nullptr : static_cast<char*>(chosen.x.mutable_raw_data());

@@ -4,6 +4,7 @@
 #define RESIDUAL_MODELS_DATA_LABELED_LABELED_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -21,6 +22,7 @@ struct LabeledSequences {
   std::vector<int64_t> lengths;
   std::vector<int> label;  // [n], each in [0, n_classes)
   int n_classes = 0;
+  std::vector<std::string> class_names;  // [n_classes], or empty where they have none
   int64_t d_vocab = 0;  // kinds of token, that of the padding included; 0: x holds values
 
   int64_t n() const { return static_cast<int64_t>(label.size()); }

@@ -227,7 +227,7 @@ absl::StatusOr<Findings> RunS4Mnist(const S4MnistPlan& plan, const TrainAndTest&
                                 "  step %d: loss %.3f, validation accuracy %.4f, %.0f s",
                                 epoch.step, epoch.loss, epoch.validation, epoch.seconds));
                           }));
-      contender.accuracy.push_back(ClassifierAccuracy(*model, test));
+      contender.accuracy.push_back(ScoreClassifier(*model, test).accuracy);
       options.say(absl::StrFormat("  test accuracy %.4f", contender.accuracy.back()));
       contender.runs.push_back(std::move(run));
       if (&contender == &contenders[0] && i == 0) stepped = ReadInSteps(*model, test);
