@@ -7,12 +7,14 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "interp/attribution_patch/gradients.h"
 #include "interp/patch/plain_patch.h"
 #include "interp/patch/sweep.h"
 #include "interp/testing/counting_model.h"
 #include "interp/testing/planted_circuit.h"
+#include "interp/testing/small_models.h"
 #include "models/transformer/transformer.h"
 #include "tensor/base/random.h"
 
@@ -20,37 +22,19 @@ namespace residual {
 namespace {
 
 std::unique_ptr<ResidualModel> Model(int layers = 2, bool rotary = false) {
-  TransformerConfig config;
-  config.d_model = 12;
-  config.n_ctx = 16;
-  config.d_vocab = 31;
-  config.blocks.assign(layers, {"attn", "mlp"});
-  if (rotary) config.positions = Positions::kRotary;
-  config.n_heads = 4;
+  TransformerConfig config = SmallConfig("", layers);
   config.n_kv_heads = 2;
-  config.d_head = 6;
-  config.d_mlp = 17;
+  if (rotary) config.positions = Positions::kRotary;
   auto model = BuildTransformer(config);
-  Initialize(*model, 5, kF64);
-  for (const Parameter& p : Parameters(*model)) {
-    if (p.init.kind != Init::kZeros && p.init.kind != Init::kNormal) continue;
-    InitializeParameter({p.name, p.value, p.shape, Init::Normal(0.4), p.options}, 5, kF64);
-  }
+  Spread(*model, 0.4);
   return model;
-}
-
-const ModelInput& Prompts(bool clean) {
-  static const auto* inputs = new std::vector<ModelInput>{
-      {Tensor::Of<int64_t>({2, 5}, {1, 2, 3, 4, 5, 30, 7, 8, 0, 9})},
-      {Tensor::Of<int64_t>({2, 5}, {11, 2, 13, 4, 5, 3, 17, 8, 6, 10})}};
-  return (*inputs)[clean ? 1 : 0];
 }
 
 // The estimate is the derivative of the metric along the way from one activation to the other:
 // against a small step of a plain patched run.
 TEST(AttributionTest, IsTheDerivativeAlongThePatch) {
   const auto model = Model();
-  auto session = *PatchSession::Create(*model, Prompts(true), Prompts(false));
+  auto session = *PatchSession::Create(*model, SmallPrompts(true), SmallPrompts(false));
   for (const Metric& metric : {LogitDifference({3, 9}, {17, 0}), AnswerLoss({3, 9}),
                                AnswerProbability({3, 9}), KlDivergence(session.CleanLogits())}) {
     for (const auto& [kind, by] :
@@ -83,7 +67,7 @@ TEST(AttributionTest, IsTheDerivativeAlongThePatch) {
             }
             const Tensor to = Tensor::Of<double>(point.clean.shape(), moved);
             const auto values =
-                *PatchPlainly(*model, Prompts(on_clean), {{cell, point.axes, to}}, metric);
+                *PatchPlainly(*model, SmallPrompts(on_clean), {{cell, point.axes, to}}, metric);
             for (int e = 0; e < 2; ++e) measured[e] += sign * values[e] / (2 * kStep);
           }
           for (int e = 0; e < 2; ++e) {
@@ -102,7 +86,7 @@ TEST(AttributionTest, IsTheDerivativeAlongThePatch) {
 
 TEST(AttributionTest, AddsUpOverCells) {
   const auto model = Model();
-  auto session = *PatchSession::Create(*model, Prompts(true), Prompts(false));
+  auto session = *PatchSession::Create(*model, SmallPrompts(true), SmallPrompts(false));
   const Metric metric = LogitDifference({3, 9}, {17, 0});
   const auto by_head = *AttributePatches(session, PlanSweep(session, "z", "head")->patches, metric);
   const Sweep cells = *PlanSweep(session, "z", "head_pos");
@@ -152,7 +136,7 @@ Moved Way(PatchSession& session, const PatchCell& cell, PatchRun run) {
 // GradDrop, layer by layer: the slope of the metric with what the layer adds held where it was.
 TEST(AttributionTest, GradDropHoldsOneLayerAfterTheOther) {
   const auto model = Model(3);
-  auto session = *PatchSession::Create(*model, Prompts(true), Prompts(false));
+  auto session = *PatchSession::Create(*model, SmallPrompts(true), SmallPrompts(false));
   const Metric metric = LogitDifference({3, 9}, {17, 0});
   for (const PatchRun run : {PatchRun::kCorrupted, PatchRun::kClean}) {
     for (const auto& [kind, by] : std::vector<std::pair<const char*, const char*>>{
@@ -176,7 +160,7 @@ TEST(AttributionTest, GradDropHoldsOneLayerAfterTheOther) {
             const PatchPoint& point = *(*session.Points({name}))[0];
             held.push_back({PatchCell{name}, point.axes, point.of(run)});
           }
-          const auto slope = Slope(*model, Prompts(run == PatchRun::kClean),
+          const auto slope = Slope(*model, SmallPrompts(run == PatchRun::kClean),
                                    Way(session, cell, run), held, metric);
           for (int e = 0; e < 2; ++e) want[e] += std::abs(slope[e]) / 2;
         }
@@ -190,10 +174,46 @@ TEST(AttributionTest, GradDropHoldsOneLayerAfterTheOther) {
   }
 }
 
+// What layer 0 writes goes to the logits once as it is and once through layer 1, with the other
+// sign. The whole gradient sees nothing; of the three terms that of layer 1 alone is not 0.
+TEST(AttributionTest, GradDropSeesEffectsThatCancelOut) {
+  constexpr int64_t kWidth = 4;
+  TransformerConfig config = AttentionOnlyConfig(3);
+  config.d_model = config.d_vocab = config.d_head = kWidth;
+  config.n_heads = 1;
+  const auto model = BuildTransformer(config);
+  Initialize(*model, 1, kF64);
+  const auto set = [&](const std::string& name, double diagonal) {
+    std::vector<double> values(kWidth * kWidth, 0);
+    for (int64_t i = 0; i < kWidth; ++i) values[i * (kWidth + 1)] = diagonal;
+    const Shape square{kWidth, kWidth};
+    const bool of_heads = name.find("attn") != std::string::npos;
+    SetParameter(*model, name,
+                 Tensor::Of<double>(of_heads ? square.Inserted(0, 1) : square, values));
+  };
+  set("embed.W_E", 1);
+  set("unembed.W_U", 1);
+  for (const char* layer : {"0", "1", "2"}) set(absl::StrCat("blocks.", layer, ".attn.W_V"), 1);
+  set("blocks.0.attn.W_O", 1);
+  set("blocks.1.attn.W_O", -1);
+  set("blocks.2.attn.W_O", 0);
+  const ModelInput clean{Tensor::Of<int64_t>({1, 1}, {2})};
+  const ModelInput corrupted{Tensor::Of<int64_t>({1, 1}, {3})};
+  auto session = *PatchSession::Create(*model, clean, corrupted);
+  const Metric metric = LogitDifference({2}, {3});
+  const Sweep sweep = *PlanSweep(session, "attn_out", "layer");
+  EXPECT_EQ((*AttributePatches(session, sweep.patches, metric))[0], std::vector<double>{0});
+  AttributionOptions options;
+  options.grad_drop = true;
+  // |(1, -1) . (1, -1)| / (L - 1)
+  EXPECT_EQ((*AttributePatches(session, sweep.patches, metric, options))[0],
+            std::vector<double>{1});
+}
+
 // Passes of few rows are the same.
 TEST(AttributionTest, GradDropInPieces) {
   const auto model = Model(3);
-  auto session = *PatchSession::Create(*model, Prompts(true), Prompts(false));
+  auto session = *PatchSession::Create(*model, SmallPrompts(true), SmallPrompts(false));
   const Metric metric = LogitDifference({3, 9}, {17, 0});
   std::vector<std::string> names;
   for (int layer = 0; layer < 3; ++layer) {
@@ -215,11 +235,11 @@ TEST(AttributionTest, GradDropInPieces) {
 TEST(AttributionTest, QkFixMakesTheSoftmaxAnew) {
   for (const bool rotary : {false, true}) {
     const auto model = Model(2, rotary);
-    auto session = *PatchSession::Create(*model, Prompts(true), Prompts(false));
+    auto session = *PatchSession::Create(*model, SmallPrompts(true), SmallPrompts(false));
     const Metric metric = LogitDifference({3, 9}, {17, 0});
     for (const PatchRun run : {PatchRun::kCorrupted, PatchRun::kClean}) {
       const PatchRun other = run == PatchRun::kClean ? PatchRun::kCorrupted : PatchRun::kClean;
-      const ModelInput& input = Prompts(run == PatchRun::kClean);
+      const ModelInput& input = SmallPrompts(run == PatchRun::kClean);
       for (const char* kind : {"attn.hook_q", "attn.hook_k", rotary ? "rot_k" : "attn.hook_q"}) {
         for (const char* by : {"head", "head_pos", "pos", "layer"}) {
           SCOPED_TRACE(std::string(kind) + " by " + by);
@@ -333,7 +353,7 @@ TEST(AttributionTest, StateSpacesAndPromptsThatAreTheSame) {
   Initialize(*model, 5, kF64);
   const Metric metric = LogitDifference({3, 9}, {17, 0});
   for (const bool same : {false, true}) {
-    auto session = *PatchSession::Create(*model, Prompts(true), Prompts(same));
+    auto session = *PatchSession::Create(*model, SmallPrompts(true), SmallPrompts(same));
     for (const char* kind : {"resid_pre", "mixer_out"}) {
       const auto planned = PlanSweep(session, kind, "pos");
       ASSERT_TRUE(planned.ok()) << planned.status().message();
@@ -363,7 +383,7 @@ TEST(AttributionTest, StateSpacesAndPromptsThatAreTheSame) {
 
 TEST(AttributionTest, WhatTheFixesCannotDoIsSaid) {
   const auto model = Model(1);
-  auto session = *PatchSession::Create(*model, Prompts(true), Prompts(false));
+  auto session = *PatchSession::Create(*model, SmallPrompts(true), SmallPrompts(false));
   const Metric metric = LogitDifference({3, 9}, {17, 0});
   AttributionOptions options;
   options.grad_drop = true;
@@ -381,7 +401,7 @@ TEST(AttributionTest, WhatTheFixesCannotDoIsSaid) {
 
 TEST(AttributionTest, NeedsAGradient) {
   const auto model = Model();
-  auto session = *PatchSession::Create(*model, Prompts(true), Prompts(false));
+  auto session = *PatchSession::Create(*model, SmallPrompts(true), SmallPrompts(false));
   const Metric metric =
       FunctionOfLogits("zero", [](const Tensor&, absl::Span<const int64_t> examples) {
         return std::vector<double>(examples.size(), 0);

@@ -1,8 +1,8 @@
 #include "interp/cache/activation_cache.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,6 +10,7 @@
 #include "models/nn/nearest.h"
 #include "tensor/base/check.h"
 #include "tensor/base/status_macros.h"
+#include "tensor/core/first_nan.h"
 
 namespace residual {
 namespace {
@@ -47,18 +48,10 @@ bool SameBytes(const Tensor& a, const Tensor& b) {
 }
 
 // Where the first NaN is: "[0, 3, 5]"; empty: nowhere.
-std::string FirstNaN(const Tensor& x) {
-  int64_t at = -1;
-  if (IsFloat(x.dtype())) {
-    VisitDType(x.dtype(), [&](auto tag) {
-      using T = decltype(tag);
-      const T* const values = x.data<T>();
-      for (int64_t i = 0; i < x.elements() && at < 0; ++i) {
-        if (std::isnan(ToDouble(values[i]))) at = i;
-      }
-    });
-  }
-  if (at < 0) return "";
+std::string PlaceOfNaN(const Tensor& x) {
+  const std::optional<int64_t> first = FirstNaN(x);
+  if (!first.has_value()) return "";
+  int64_t at = *first;
   std::vector<int64_t> index(x.rank());
   for (int axis = x.rank() - 1; axis >= 0; --axis) {
     index[axis] = at % x.dim(axis);
@@ -112,7 +105,7 @@ class CacheWriter {
  private:
   absl::Status TryKeep(size_t i, const Tensor& x) {
     const CacheEntry& entry = plan_.entries[i];
-    const std::string nan = options_.allow_nan ? "" : FirstNaN(x);
+    const std::string nan = options_.allow_nan ? "" : PlaceOfNaN(x);
     if (!nan.empty()) {
       return absl::FailedPreconditionError(
           absl::StrCat("'", entry.name, "' holds NaN, first at ", nan));

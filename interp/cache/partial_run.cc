@@ -1,6 +1,5 @@
 #include "interp/cache/partial_run.h"
 
-#include <cmath>
 #include <string>
 #include <vector>
 
@@ -8,19 +7,9 @@
 #include "interp/hook_names/hook_name.h"
 #include "ops/layout/layout.h"
 #include "tensor/base/status_macros.h"
+#include "tensor/core/first_nan.h"
 
 namespace residual {
-namespace {
-
-bool HoldsNaN(const Tensor& x) {
-  for (const double value : x.ToDoubles()) {
-    if (std::isnan(value)) return true;
-  }
-  return false;
-}
-
-}  // namespace
-
 absl::StatusOr<LayersRun> CheckPartialRun(const ResidualModel& model, const ModelInput& input,
                                           const PartialRun& part) {
   RESIDUAL_RETURN_IF_ERROR(model.Validate(input));
@@ -58,7 +47,7 @@ absl::StatusOr<LayersRun> CheckPartialRun(const ResidualModel& model, const Mode
           absl::StrCat("the stream that enters layer ", part.start_at_layer, " is ",
                        part.resid.ToString(), ", expected ", Name(model.dtype()), want.ToString()));
     }
-    if (HoldsNaN(part.resid)) {
+    if (FirstNaN(part.resid).has_value()) {
       return absl::InvalidArgumentError(
           absl::StrCat("the stream that enters layer ", part.start_at_layer, " holds NaN"));
     }

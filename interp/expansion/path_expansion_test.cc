@@ -5,6 +5,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "interp/testing/planted_circuit.h"
+#include "interp/testing/small_models.h"
 #include "models/nn/module.h"
 #include "models/transformer/transformer.h"
 
@@ -13,21 +14,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-TransformerConfig AttentionOnly(int layers) {
-  TransformerConfig config;
-  config.d_model = 12;
-  config.n_ctx = 10;
-  config.d_vocab = 7;
-  config.blocks.assign(layers, {"attn"});
-  config.n_heads = 3;
-  config.d_head = 4;
-  config.attention_bias = config.unembed_bias = false;
-  config.norm = NormKind::kNone;
-  config.positions = Positions::kSinusoidalOnQK;
-  config.init_scale = 0.5;
-  return config;
-}
 
 std::unique_ptr<ResidualModel> Make(const TransformerConfig& config, DType dtype = kF64) {
   std::unique_ptr<ResidualModel> model = BuildTransformer(config);
@@ -42,7 +28,7 @@ Tensor Tokens() {
 TEST(PathExpansionTest, TermsOfEveryDepthAddUpToTheLogits) {
   int64_t paths = 1;
   for (int layers = 0; layers <= 3; ++layers) {
-    const auto model = Make(AttentionOnly(layers));
+    const auto model = Make(AttentionOnlyConfig(layers));
     const auto expansion = ExpandPaths(*model, Tokens());
     ASSERT_TRUE(expansion.ok()) << expansion.status();
     EXPECT_EQ(expansion->terms.size(), paths) << layers;
@@ -54,13 +40,13 @@ TEST(PathExpansionTest, TermsOfEveryDepthAddUpToTheLogits) {
     }
     paths *= 4;
   }
-  const auto single = Make(AttentionOnly(2), kF32);
+  const auto single = Make(AttentionOnlyConfig(2), kF32);
   EXPECT_LT(ExpandPaths(*single, Tokens())->error, 1e-5);
   EXPECT_GT(ExpandPaths(*single, Tokens())->error, 0);
 }
 
 TEST(PathExpansionTest, EveryTermCounts) {
-  const auto model = Make(AttentionOnly(2));
+  const auto model = Make(AttentionOnlyConfig(2));
   const PathExpansion expansion = *ExpandPaths(*model, Tokens());
   for (const PathTerm& term : expansion.terms) {
     double largest = 0;
@@ -73,7 +59,7 @@ TEST(PathExpansionTest, EveryTermCounts) {
 
 TEST(PathExpansionTest, OfThePreviousTokenHeadTheTermIsThatToken) {
   // W_E OV W_U of a model that copies the token before: one-hot embeddings, positions on QK.
-  TransformerConfig config = AttentionOnly(1);
+  TransformerConfig config = AttentionOnlyConfig(1);
   config.d_model = 7;
   config.n_heads = 1;
   config.d_head = 7;
@@ -103,25 +89,26 @@ TEST(PathExpansionTest, SaysWhatIsNoSum) {
     EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << status;
     return std::string(status.message());
   };
-  TransformerConfig config = AttentionOnly(2);
+  TransformerConfig config = AttentionOnlyConfig(2);
   config.norm = NormKind::kRmsNorm;
   EXPECT_THAT(because(config), HasSubstr("block 0 has the norm 'ln1'"));
   config.blocks.clear();
   EXPECT_THAT(because(config), HasSubstr("a final norm"));
-  config = AttentionOnly(1);
+  config = AttentionOnlyConfig(1);
   config.attention_bias = true;
   EXPECT_THAT(because(config), HasSubstr("the bias 'blocks.0.attn.b_Q'"));
-  config = AttentionOnly(1);
+  config = AttentionOnlyConfig(1);
   config.positions = Positions::kLearned;
   EXPECT_THAT(because(config), HasSubstr("positions are added"));
-  config = AttentionOnly(1);
+  config = AttentionOnlyConfig(1);
   config.blocks = {{"attn", "mlp"}};
   config.d_mlp = 8;
   EXPECT_THAT(because(config), HasSubstr("the mixer 'mlp'"));
-  const absl::Status many = ExpandPaths(*Make(AttentionOnly(2)), Tokens(), 15).status();
+  const absl::Status many = ExpandPaths(*Make(AttentionOnlyConfig(2)), Tokens(), 15).status();
   EXPECT_THAT(std::string(many.message()), HasSubstr("has 16 paths, expected at most 15"));
-  EXPECT_EQ(ExpandPaths(*Make(AttentionOnly(1)), Tensor::Full({1, 2}, 9, kI64)).status().code(),
-            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(
+      ExpandPaths(*Make(AttentionOnlyConfig(1)), Tensor::Full({1, 2}, 9, kI64)).status().code(),
+      absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "gtest/gtest.h"
 #include "interp/expansion/path_expansion.h"
 #include "interp/testing/planted_circuit.h"
+#include "interp/testing/small_models.h"
 #include "models/train/data.h"
 #include "models/transformer/transformer.h"
 #include "ops/elementwise/elementwise.h"
@@ -14,18 +15,7 @@ namespace residual {
 namespace {
 
 std::unique_ptr<ResidualModel> Make(int layers) {
-  TransformerConfig config;
-  config.d_model = 12;
-  config.n_ctx = 10;
-  config.d_vocab = 7;
-  config.blocks.assign(layers, {"attn"});
-  config.n_heads = 3;
-  config.d_head = 4;
-  config.attention_bias = config.unembed_bias = false;
-  config.norm = NormKind::kNone;
-  config.positions = Positions::kSinusoidalOnQK;
-  config.init_scale = 0.5;
-  std::unique_ptr<ResidualModel> model = BuildTransformer(config);
+  std::unique_ptr<ResidualModel> model = BuildTransformer(AttentionOnlyConfig(layers));
   Initialize(*model, 3, kF64);
   return model;
 }

@@ -5,22 +5,16 @@
 
 #include "gtest/gtest.h"
 #include "interp/framework/framework_report.h"
+#include "interp/testing/small_models.h"
 #include "models/transformer/transformer.h"
 
 namespace residual {
 namespace {
 
 std::unique_ptr<ResidualModel> Make(int layers, uint64_t seed) {
-  TransformerConfig config;
-  config.d_model = 12;
+  TransformerConfig config = AttentionOnlyConfig(layers);
   config.n_ctx = 18;
   config.d_vocab = 9;
-  config.blocks.assign(layers, {"attn"});
-  config.n_heads = 3;
-  config.d_head = 4;
-  config.attention_bias = config.unembed_bias = false;
-  config.norm = NormKind::kNone;
-  config.positions = Positions::kSinusoidalOnQK;
   config.init_scale = 0.3;
   std::unique_ptr<ResidualModel> model = BuildTransformer(config);
   Initialize(*model, seed);

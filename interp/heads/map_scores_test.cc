@@ -7,6 +7,7 @@
 #include "gtest/gtest.h"
 #include "interp/heads/pattern_statistics.h"
 #include "interp/testing/planted_circuit.h"
+#include "interp/testing/small_models.h"
 #include "interp/token_maps/token_maps.h"
 #include "models/nn/module.h"
 #include "models/transformer/transformer.h"
@@ -76,13 +77,7 @@ TEST(MapScoresTest, ChannelsAreScoredByTheirHiddenAttention) {
 }
 
 TEST(MapScoresTest, NothingToScore) {
-  TransformerConfig config;
-  config.d_model = 8;
-  config.n_ctx = 8;
-  config.d_vocab = 11;
-  config.d_mlp = 4;
-  config.blocks = {{"mlp"}};
-  const auto model = BuildTransformer(config);
+  const auto model = BuildTransformer(MlpOnlyConfig());
   Initialize(*model, 3);
   EXPECT_EQ(ScoreMaps(*model, Tensor::Zeros({1, 5}, kI64)).status().code(),
             absl::StatusCode::kNotFound);

@@ -11,6 +11,7 @@
 #include "gtest/gtest.h"
 #include "interp/testing/golden.h"
 #include "interp/testing/planted_circuit.h"
+#include "interp/testing/small_models.h"
 #include "interp/token_maps/token_maps.h"
 #include "models/nn/module.h"
 #include "models/transformer/transformer.h"
@@ -77,13 +78,7 @@ TEST(PromptStudyTest, PartsAddUpAndOptionsAreFollowed) {
 }
 
 TEST(PromptStudyTest, OneTokenAndNoAttention) {
-  TransformerConfig config;
-  config.d_model = 8;
-  config.n_ctx = 8;
-  config.d_vocab = 11;
-  config.blocks = {{"mlp"}};
-  config.d_mlp = 4;
-  const auto model = BuildTransformer(config);
+  const auto model = BuildTransformer(MlpOnlyConfig());
   Initialize(*model, 3);
   const auto study = StudyPrompt(*model, {5});
   ASSERT_TRUE(study.ok()) << study.status();

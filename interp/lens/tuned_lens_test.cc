@@ -5,6 +5,7 @@
 
 #include "gtest/gtest.h"
 #include "interp/testing/golden.h"
+#include "interp/testing/small_models.h"
 #include "models/nn/module.h"
 #include "models/transformer/transformer.h"
 
@@ -57,12 +58,7 @@ TEST(TunedLensTest, BeatsTheLogitLensOnHeldOutText) {
 
 // What is left is a bias: a lens that can move the stream finds it exactly.
 TEST(TunedLensTest, UndoesALayerThatAddsAConstant) {
-  TransformerConfig config;
-  config.d_model = 8;
-  config.n_ctx = 8;
-  config.d_vocab = 11;
-  config.blocks = {{"mlp"}};
-  config.d_mlp = 4;
+  TransformerConfig config = MlpOnlyConfig();
   config.positions = Positions::kNone;
   const auto model = BuildTransformer(config);
   Initialize(*model, 3, kF64);

@@ -17,6 +17,7 @@
 #include "tensor/autograd/tape.h"
 #include "tensor/base/check.h"
 #include "tensor/base/status_macros.h"
+#include "tensor/core/first_nan.h"
 
 namespace residual {
 namespace {
@@ -41,16 +42,6 @@ bool IsLocal(const Block& block, const std::string& within, bool local_in_mixer)
     }
   }
   return false;
-}
-
-bool HoldsNaN(const Tensor& x) {
-  bool found = false;
-  VisitDType(x.dtype(), [&](auto tag) {
-    using T = decltype(tag);
-    const T* const values = x.data<T>();
-    for (int64_t i = 0; i < x.elements() && !found; ++i) found = std::isnan(ToDouble(values[i]));
-  });
-  return found;
 }
 
 absl::Status Prefixed(const char* what, const absl::Status& status) {
@@ -201,7 +192,7 @@ absl::StatusOr<std::vector<const PatchPoint*>> PatchSession::Found(
         return absl::InternalError(
             absl::StrCat("'", name, "' is ", x.ToString(), ", but declared ", point.hook.dims));
       }
-      if (HoldsNaN(x)) {
+      if (FirstNaN(x).has_value()) {
         return absl::FailedPreconditionError(
             absl::StrCat("the ", run, " run's '", name, "' holds NaN"));
       }

@@ -11,6 +11,7 @@
 #include "gtest/gtest.h"
 #include "interp/patch/plain_patch.h"
 #include "interp/patch/sweep.h"
+#include "interp/testing/small_models.h"
 #include "models/mamba/mamba.h"
 #include "models/mamba/mamba2.h"
 #include "models/transformer/transformer.h"
@@ -103,20 +104,7 @@ std::unique_ptr<ResidualModel> OfMixers(const std::function<std::unique_ptr<Mixe
                                          Norm(NormKind::kLayerNorm, 8, 1e-5), Unembed(unembed), 16);
 }
 
-TransformerConfig Small() {
-  TransformerConfig config;
-  config.d_model = 12;
-  config.n_ctx = 16;
-  config.d_vocab = kVocab;
-  config.blocks = {{"attn", "mlp"}, {"attn", "mlp"}, {"attn", "mlp"}};
-  config.n_heads = 4;
-  config.d_head = 5;
-  config.d_mlp = 17;
-  return config;
-}
-
 std::unique_ptr<ResidualModel> Make(const std::string& name) {
-  TransformerConfig config = Small();
   std::unique_ptr<ResidualModel> model;
   if (name == "recurrent") {
     model = OfMixers(std::make_unique<Recurrence>);
@@ -137,32 +125,13 @@ std::unique_ptr<ResidualModel> Make(const std::string& name) {
     mamba.d_state = 5;
     model = OfMixers([&] { return std::make_unique<Mamba2Mixer>(mamba); });
   } else {
-    if (name == "grouped_rotary") {
-      config.n_kv_heads = 2;
-      config.d_head = 6;
-      config.positions = Positions::kRotary;
-      config.norm = NormKind::kRmsNorm;
-      config.gated_mlp = true;
-    } else if (name == "parallel") {
-      config.parallel = true;
-    } else if (name == "attention_only") {
-      config.blocks = {{"attn"}, {"attn"}};
-      config.norm = NormKind::kNone;
-      config.final_norm = false;
-      config.positions = Positions::kShortformer;
-    } else if (name == "post_norm") {
-      config.norm_placement = NormPlacement::kPost;
-      config.tied = true;
-    } else if (name == "alibi") {
-      config.positions = Positions::kAlibi;
-    }
+    // Without norms a third layer finds all softmaxes saturated.
+    TransformerConfig config = SmallConfig(name, name == "attention_only" ? 2 : 3);
+    if (name != "grouped_rotary") config.d_head = 5;  // rotations turn pairs
+    config.tied = name == "post_norm";
     model = BuildTransformer(config);
   }
-  Initialize(*model, 5, kF64);
-  for (const Parameter& p : Parameters(*model)) {
-    if (p.init.kind != Init::kZeros && p.init.kind != Init::kNormal) continue;
-    InitializeParameter({p.name, p.value, p.shape, Init::Normal(0.5), p.options}, 5, kF64);
-  }
+  Spread(*model, 0.5);
   return model;
 }
 

@@ -8,56 +8,23 @@
 
 #include "gtest/gtest.h"
 #include "interp/patch/plain_patch.h"
+#include "interp/testing/small_models.h"
 #include "models/transformer/transformer.h"
 #include "tensor/base/random.h"
 
 namespace residual {
 namespace {
 
-constexpr int64_t kVocab = 31;
-
 std::unique_ptr<ResidualModel> Make(const std::string& name) {
-  TransformerConfig config;
-  config.d_model = 12;
-  config.n_ctx = 16;
-  config.d_vocab = kVocab;
-  config.blocks = {{"attn", "mlp"}, {"attn", "mlp"}, {"attn", "mlp"}};
-  config.n_heads = 4;
-  config.d_head = 6;
-  config.d_mlp = 17;
-  if (name == "grouped_rotary") {
-    config.n_kv_heads = 2;
-    config.positions = Positions::kRotary;
-    config.norm = NormKind::kRmsNorm;
-    config.gated_mlp = true;
-  } else if (name == "parallel") {
-    config.parallel = true;
-  } else if (name == "mamba") {
+  TransformerConfig config = SmallConfig(name, 3);
+  if (name == "mamba") {
     config.blocks = {{"mamba"}, {"attn"}, {"mamba"}};
     config.d_state = 3;
     config.positions = Positions::kNone;
-  } else if (name == "attention_only") {
-    config.blocks = {{"attn"}, {"attn"}, {"attn"}};
-    config.norm = NormKind::kNone;
-    config.final_norm = false;
-    config.positions = Positions::kShortformer;
-  } else if (name == "post_norm") {
-    config.norm_placement = NormPlacement::kPost;
   }
   auto model = BuildTransformer(config);
-  Initialize(*model, 5, kF64);
-  for (const Parameter& p : Parameters(*model)) {
-    if (p.init.kind != Init::kZeros && p.init.kind != Init::kNormal) continue;
-    InitializeParameter({p.name, p.value, p.shape, Init::Normal(0.4), p.options}, 5, kF64);
-  }
+  Spread(*model, 0.4);
   return model;
-}
-
-const ModelInput& Prompts(bool clean) {
-  static const auto* inputs = new std::vector<ModelInput>{
-      {Tensor::Of<int64_t>({2, 5}, {1, 2, 3, 4, 5, 30, 7, 8, 0, 9})},
-      {Tensor::Of<int64_t>({2, 5}, {11, 2, 13, 4, 5, 3, 17, 8, 6, 10})}};
-  return (*inputs)[clean ? 1 : 0];
 }
 
 Tensor ReadPoint(const ResidualModel& model, const ModelInput& input, const std::string& name,
@@ -73,8 +40,8 @@ std::vector<double> PlainDelta(const ResidualModel& model, const PathEnd& sender
   std::string name = sender.point;
   const bool of_head = sender.head != PatchCell::kAll;
   if (of_head) name.replace(name.rfind("hook_z"), 6, "hook_result");
-  const Tensor clean = ReadPoint(model, Prompts(true), name);
-  const Tensor corrupted = ReadPoint(model, Prompts(false), name);
+  const Tensor clean = ReadPoint(model, SmallPrompts(true), name);
+  const Tensor corrupted = ReadPoint(model, SmallPrompts(false), name);
   const std::vector<double> a = clean.ToDoubles(), b = corrupted.ToDoubles();
   const int64_t d = model.d_model(), rows = 2 * 5;
   const int64_t heads = of_head ? clean.dim(2) : 1, head = of_head ? sender.head : 0;
@@ -102,21 +69,21 @@ std::vector<double> PlainPath(const ResidualModel& model, PatchSession& session,
   const std::vector<double> delta = PlainDelta(model, sender);
   Tensor value;
   if (norm.empty()) {
-    value = Plus(ReadPoint(model, Prompts(false), receiver.point), delta);
+    value = Plus(ReadPoint(model, SmallPrompts(false), receiver.point), delta);
   } else {
     Hooks hooks;
     hooks.Edit(norm + ".hook_in",
                [&](absl::string_view, const Tensor& x) { return Plus(x, delta); });
     if (frozen && norm.find("ln") != norm.npos) {
-      const Tensor scale = ReadPoint(model, Prompts(false), norm + ".hook_scale");
+      const Tensor scale = ReadPoint(model, SmallPrompts(false), norm + ".hook_scale");
       hooks.Edit(norm + ".hook_scale", [scale](absl::string_view, const Tensor&) { return scale; });
     }
-    value = ReadPoint(model, Prompts(false), receiver.point, hooks);
+    value = ReadPoint(model, SmallPrompts(false), receiver.point, hooks);
   }
   PatchCell cell{receiver.point};
   cell.head = receiver.head;
   const PatchPoint& point = *(*session.Points({receiver.point}))[0];
-  return *PatchPlainly(model, Prompts(false), {{cell, point.axes, value}}, metric);
+  return *PatchPlainly(model, SmallPrompts(false), {{cell, point.axes, value}}, metric);
 }
 
 struct Case {
@@ -168,7 +135,7 @@ TEST(PathsTest, AreTwoRunsWithHooks) {
   const Metric metric = LogitDifference({3, 9}, {17, 0});
   for (const Case& of : Cases()) {
     const auto model = Make(of.model);
-    auto session = *PatchSession::Create(*model, Prompts(true), Prompts(false));
+    auto session = *PatchSession::Create(*model, SmallPrompts(true), SmallPrompts(false));
     std::vector<PathEnd> receivers;
     for (const auto& [receiver, norm] : of.receivers) receivers.push_back(receiver);
     for (const bool frozen : {false, true}) {
@@ -204,7 +171,7 @@ TEST(PathsTest, AreTwoRunsWithHooks) {
 
 TEST(PathsTest, ThereIsNoneToWhatIsReadBefore) {
   const auto model = Make("plain");
-  auto session = *PatchSession::Create(*model, Prompts(true), Prompts(false));
+  auto session = *PatchSession::Create(*model, SmallPrompts(true), SmallPrompts(false));
   const auto got = *PatchPaths(session, {{"blocks.1.attn.hook_z", 0}, {"blocks.1.hook_mlp_out"}},
                                {{"blocks.0.attn.hook_q", 0},
                                 {"blocks.1.attn.hook_q", 0},
@@ -215,7 +182,7 @@ TEST(PathsTest, ThereIsNoneToWhatIsReadBefore) {
   EXPECT_EQ(got.connected[0], (std::vector<bool>{false, false, true, true, true}));
   EXPECT_EQ(got.connected[1], (std::vector<bool>{false, false, false, false, true}));
   const auto parallel = Make("parallel");
-  auto other = *PatchSession::Create(*parallel, Prompts(true), Prompts(false));
+  auto other = *PatchSession::Create(*parallel, SmallPrompts(true), SmallPrompts(false));
   EXPECT_FALSE(PatchPaths(other, {{"blocks.1.attn.hook_z", 0}}, {{"blocks.1.mlp.hook_pre"}},
                           LogitDifference({3, 9}, {17, 0}))
                    ->connected[0][0]);
@@ -225,7 +192,7 @@ TEST(PathsTest, ThereIsNoneToWhatIsReadBefore) {
 // the clean one but for what the norm would divide by.
 TEST(PathsTest, AllSendersTogetherMakeTheCleanStream) {
   const auto model = Make("plain");
-  auto session = *PatchSession::Create(*model, Prompts(true), Prompts(false));
+  auto session = *PatchSession::Create(*model, SmallPrompts(true), SmallPrompts(false));
   const std::vector<PathEnd> senders = AllSenders(session);
   // embed, pos_embed, and of each of three layers four heads and an MLP.
   EXPECT_EQ(senders.size(), 2 + 3 * 5);
@@ -240,14 +207,14 @@ TEST(PathsTest, AllSendersTogetherMakeTheCleanStream) {
     const std::vector<double> delta = PlainDelta(*model, sender);
     for (size_t i = 0; i < sum.size(); ++i) sum[i] += delta[i];
   }
-  const std::vector<double> clean = ReadPoint(*model, Prompts(true), last).ToDoubles();
-  const std::vector<double> corrupted = ReadPoint(*model, Prompts(false), last).ToDoubles();
+  const std::vector<double> clean = ReadPoint(*model, SmallPrompts(true), last).ToDoubles();
+  const std::vector<double> corrupted = ReadPoint(*model, SmallPrompts(false), last).ToDoubles();
   for (size_t i = 0; i < sum.size(); ++i) EXPECT_NEAR(corrupted[i] + sum[i], clean[i], 1e-10);
 }
 
 TEST(PathsTest, SaysWhatCannotBe) {
   const auto model = Make("grouped_rotary");
-  auto session = *PatchSession::Create(*model, Prompts(true), Prompts(false));
+  auto session = *PatchSession::Create(*model, SmallPrompts(true), SmallPrompts(false));
   const Metric metric = LogitDifference({3, 9}, {17, 0});
   const auto message = [&](PathEnd sender, PathEnd receiver) {
     return std::string(PatchPaths(session, {sender}, {receiver}, metric).status().message());
@@ -267,7 +234,7 @@ TEST(PathsTest, SaysWhatCannotBe) {
   EXPECT_EQ(message(z, {"blocks.1.mlp.hook_pre", 0}),
             "receiver 'blocks.1.mlp.hook_pre' is [batch, pos, d_mlp] and has no head 0");
   const auto post = Make("post_norm");
-  auto other = *PatchSession::Create(*post, Prompts(true), Prompts(false));
+  auto other = *PatchSession::Create(*post, SmallPrompts(true), SmallPrompts(false));
   EXPECT_EQ(PatchPaths(other, {z}, {q}, metric).status().message(),
             "the stream is no sum of what was written: block 0 has the norm 'ln1' behind what its "
             "mixer 'attn' adds");

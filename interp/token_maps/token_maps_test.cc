@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "interp/testing/small_models.h"
 #include "models/nn/module.h"
 #include "models/transformer/transformer.h"
 
@@ -243,13 +244,7 @@ TEST(TokenMapsTest, MemoryFadesAsTheSlowestPartOfTheState) {
 }
 
 TEST(TokenMapsTest, ModelsWithoutMapsAndWrongTokens) {
-  TransformerConfig config;
-  config.d_model = 8;
-  config.n_ctx = 8;
-  config.d_vocab = 11;
-  config.d_mlp = 4;
-  config.blocks = {{"mlp"}};
-  const auto model = BuildTransformer(config);
+  const auto model = BuildTransformer(MlpOnlyConfig());
   Initialize(*model, 3);
   EXPECT_TRUE(ReadTokenMaps(*model, Tensor::Zeros({1, 3}, kI64))->empty());
   EXPECT_EQ(ReadTokenMaps(*model, Tensor::Full({1, 3}, 11, kI64)).status().code(),
