@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <utility>
@@ -181,6 +182,7 @@ absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
   if (unit_flags.given() && (flags.method != "exact" || path_flags.given())) {
     return UsageError("--journal and several processes are for --method=exact of all edges");
   }
+  const absl::Time began = absl::Now();
   RESIDUAL_ASSIGN_OR_RETURN(const LoadedModel loaded, model_flags.Load());
   Journal::Subject subject = unit_flags.ModelSubject(loaded);
   if (flags.process_weights) RESIDUAL_RETURN_IF_ERROR(ProcessWeights(*loaded.model));
@@ -190,7 +192,7 @@ absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
   subject.insert({{"gradient", flags.gradient},
                   {"method", flags.method},
                   {"process_weights", flags.process_weights ? "true" : "false"}});
-  const absl::Time began = absl::Now();
+  const absl::Time loaded_at = absl::Now();
   RESIDUAL_ASSIGN_OR_RETURN(const EdgeGraph graph, EdgeGraph::Of(model));
   if (path_flags.given()) {
     return path_flags.Run(cli, model, graph, pair_flags, prompts, flags.out);
@@ -204,7 +206,7 @@ absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
   }));
   RESIDUAL_ASSIGN_OR_RETURN(const std::vector<int> sizes, CurveSizes(flags, graph.edges()));
   CircuitFindings page;
-  page.model = model_flags.path();
+  page.model = std::filesystem::path(loaded.folder + "/").parent_path().filename();
   page.method = flags.method;
   page.metric = metric.name;
   page.graph = &graph;
@@ -218,6 +220,7 @@ absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
   RESIDUAL_ASSIGN_OR_RETURN(const Found found,
                             Score(pair, metric, flags, unit_flags, processes, subject));
   if (!processes.first()) return absl::OkStatus();
+  const absl::Time scored_at = absl::Now();
   page.scores = found.scores;
   page.circuit = found.circuit;
   RESIDUAL_ASSIGN_OR_RETURN(page.value, EvaluateCircuit(pair, metric, page.circuit));
@@ -247,7 +250,10 @@ absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
         {"faithfulness", page.value.faithfulness}}},
       {"curve", nlohmann::json::array()},
       {"random", {{"faithfulness", page.random.random}, {"p_value", page.random.p_value}}},
-      {"seconds", absl::ToDoubleSeconds(absl::Now() - began)}};
+      {"seconds",
+       {{"load", absl::ToDoubleSeconds(loaded_at - began)},
+        {"score", absl::ToDoubleSeconds(scored_at - loaded_at)},
+        {"circuit", absl::ToDoubleSeconds(absl::Now() - scored_at)}}}};
   for (const int edge : page.circuit) {
     done["circuit"]["edges"].push_back(
         {{"edge", graph.EdgeName(edge)}, {"score", page.scores[edge]}});
@@ -267,6 +273,10 @@ absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
   for (const auto& edge : done["circuit"]["edges"]) {
     std::printf("  %-24s %10.4g\n", edge["edge"].get<std::string>().c_str(),
                 edge["score"].get<double>());
+  }
+  if (std::isnan(page.value.faithfulness)) {
+    std::printf("there is nothing to keep: the metric is the same on both prompts\n");
+    return absl::OkStatus();
   }
   std::printf("these %zu keep %.1f%% of it; p of as many at random %.3g\n", page.circuit.size(),
               100 * page.value.faithfulness, page.random.p_value);

@@ -17,12 +17,15 @@ class Products {
  public:
   Products(const EdgeGraph& graph, const WriterOutputs& other, const WriterOutputs& own)
       : graph_(graph) {
-    std::vector<Tensor> differences;
-    for (size_t w = 0; w < own.size(); ++w) {
-      const Tensor difference = Sub(other[w], own[w]);
-      differences.push_back(difference.Reshaped(difference.shape().Inserted(0, 1)));
+    const Tensor& any = own[0];
+    const int64_t batch = any.dim(0), width = any.dim(1) * any.dim(2);
+    for (int64_t b = 0; b < batch; ++b) {
+      std::vector<Tensor> rows;
+      for (size_t w = 0; w < own.size(); ++w) {
+        rows.push_back(Sub(other[w].Row(b), own[w].Row(b)).Reshaped({1, width}));
+      }
+      differences_.push_back(Concat(rows, 0));
     }
-    differences_ = Concat(differences, 0);  // [writers, batch, pos, d_model]
   }
 
   void Add(EdgeGraph::Range readers, const Tensor& g, double weight, EdgeGraph::Range writers,
@@ -32,13 +35,11 @@ class Products {
     if (from >= to) return;
     const int64_t batch = g.dim(1), width = g.dim(2) * g.dim(3);
     for (int64_t b = 0; b < batch; ++b) {
-      const Tensor d = Slice(Slice(differences_, 0, from, to), 1, b, b + 1);
-      const Tensor at = Slice(g, 1, b, b + 1);
+      const Tensor at = Slice(g, 1, b, b + 1).Reshaped({g.dim(0), width});
       MatMulOptions options;
       options.transpose_b = true;
       const std::vector<double> products =
-          MatMul(at.Reshaped({at.dim(0), width}), d.Reshaped({d.dim(0), width}), options)
-              .ToDoubles();  // [readers, writers]
+          MatMul(at, differences_[b].Rows(from, to), options).ToDoubles();  // [readers, writers]
       for (int r = readers.begin; r < readers.end; ++r) {
         for (int w = from; w < to; ++w) {
           scores[graph_.EdgeOf(w, r)][b] +=
@@ -50,7 +51,7 @@ class Products {
 
  private:
   const EdgeGraph& graph_;
-  Tensor differences_;
+  std::vector<Tensor> differences_;  // of each example, [writers, pos * d_model]
 };
 
 // a + share (b - a).
@@ -69,8 +70,13 @@ Tensor Written(const GraphRun& run, EdgeGraph::Range writers) {
 
 absl::StatusOr<EdgePair> MakeEdgePair(const ResidualModel& model, const EdgeGraph& graph,
                                       const ModelInput& clean, const ModelInput& corrupted) {
-  RESIDUAL_ASSIGN_OR_RETURN(GraphRun clean_run, GraphRun::Create(model, graph, clean));
-  RESIDUAL_ASSIGN_OR_RETURN(GraphRun corrupted_run, GraphRun::Create(model, graph, corrupted));
+  const auto run = [&](const char* which, const ModelInput& input) -> absl::StatusOr<GraphRun> {
+    absl::StatusOr<GraphRun> made = GraphRun::Create(model, graph, input);
+    if (made.ok()) return made;
+    return absl::Status(made.status().code(), absl::StrCat(which, ": ", made.status().message()));
+  };
+  RESIDUAL_ASSIGN_OR_RETURN(GraphRun clean_run, run("clean", clean));
+  RESIDUAL_ASSIGN_OR_RETURN(GraphRun corrupted_run, run("corrupted", corrupted));
   if (clean.tokens.shape() != corrupted.tokens.shape()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "clean prompts are ", clean.tokens.shape().ToString(), " and corrupted ones ",

@@ -66,6 +66,7 @@ absl::StatusOr<EdgeGraph> EdgeGraph::Of(const ResidualModel& model) {
     const int before_block = static_cast<int>(graph.writers_.size());
     graph.reader_ranges_.emplace_back();
     graph.writer_ranges_.emplace_back();
+    graph.weights_.emplace_back();
     for (size_t i = 0; i < block.branches().size(); ++i) {
       const Branch& branch = block.branches()[i];
       if (block.placement() == NormPlacement::kPost && branch.norm.kind() != NormKind::kNone) {
@@ -78,7 +79,9 @@ absl::StatusOr<EdgeGraph> EdgeGraph::Of(const ResidualModel& model) {
       const int writers = block.parallel() ? before_block : static_cast<int>(graph.writers_.size());
       Range read{static_cast<int>(graph.readers_.size()), 0};
       const std::vector<std::string> parts = PartsOf(model, module, heads);
+      graph.weights_.back().emplace_back();
       for (const std::string& part : parts) {
+        graph.weights_.back().back().emplace_back(*branch.mixer, part);
         const int64_t count = heads.at(absl::StrCat(module, "hook_", part));
         for (int64_t h = 0; h < count; ++h) {
           add_reader({absl::StrCat("L", layer, "H", h, ".", part), layer, at, part, h}, writers);

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "interp/graph/part_weights.h"
 #include "models/stream/residual_model.h"
 
 namespace residual {
@@ -63,6 +64,11 @@ class EdgeGraph {
   };
   Range ReadersOf(int layer, int branch) const { return reader_ranges_[layer][branch]; }
   Range WritersOf(int layer, int branch) const { return writer_ranges_[layer][branch]; }
+  // Of a mixer that reads in parts, part by part in the order of its readers: as the model's
+  // weights were when the graph was made. Empty for others.
+  const std::vector<PartWeights>& WeightsOf(int layer, int branch) const {
+    return weights_[layer][branch];
+  }
   // Writers whose output depends on this reader: all of a whole mixer, the head of a query, the
   // heads of its group of a key or value.
   Range WritersBehind(int reader) const;
@@ -72,6 +78,7 @@ class EdgeGraph {
   std::vector<GraphReader> readers_;
   int edges_ = 0;
   std::vector<std::vector<Range>> reader_ranges_, writer_ranges_;  // [layer][branch]
+  std::vector<std::vector<std::vector<PartWeights>>> weights_;     // [layer][branch][part]
 };
 
 }  // namespace residual

@@ -9,7 +9,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "ops/elementwise/elementwise.h"
+#include "ops/embedding/embedding.h"
 #include "ops/layout/layout.h"
+#include "ops/matmul/matmul.h"
 #include "ops/reduce/reduce.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/base/check.h"
@@ -36,21 +38,38 @@ std::vector<Part> PartsOf(const EdgeGraph& graph, EdgeGraph::Range readers) {
   return parts;
 }
 
-// x with the heads (axis 2 of [batch, pos, heads, d_head]) of `from` that are marked.
-Tensor WithHeads(const Tensor& x, const std::vector<const Tensor*>& from) {
+// x [batch, pos, heads, d_head] with these heads, [n, batch, pos, d_head].
+Tensor WithHeads(const Tensor& x, const std::vector<int64_t>& which, const Tensor& values) {
   Tensor edited = x.Clone();
   const int64_t heads = x.dim(2), rows = x.dim(0) * x.dim(1);
   const size_t bytes = x.dim(3) * SizeOf(x.dtype());
   char* const to = static_cast<char*>(edited.mutable_raw_data());
-  for (int64_t h = 0; h < heads; ++h) {
-    if (from[h] == nullptr) continue;
-    const char* const source = static_cast<const char*>(from[h]->raw_data());
-    for (int64_t row = 0; row < rows; ++row) {
-      std::memcpy(to + (row * heads + h) * bytes, source + (row * heads + h) * bytes, bytes);
+  const char* from = static_cast<const char*>(values.raw_data());
+  for (const int64_t head : which) {
+    for (int64_t row = 0; row < rows; ++row, from += bytes) {
+      std::memcpy(to + (row * heads + head) * bytes, from, bytes);
     }
   }
   return edited;
 }
+
+// From where a reader's edges carry, and whether any carries something else.
+absl::Span<const uint8_t> FromOf(const EdgeGraph& graph, int reader,
+                                 absl::Span<const uint8_t> from) {
+  const GraphReader& at = graph.readers()[reader];
+  return from.subspan(at.first_edge, at.writers);
+}
+bool Patched(const EdgeGraph& graph, int reader, absl::Span<const uint8_t> from) {
+  const absl::Span<const uint8_t> of_reader = FromOf(graph, reader, from);
+  return std::any_of(of_reader.begin(), of_reader.end(), [](uint8_t x) { return x != 0; });
+}
+
+// The heads of one part that read something of their own.
+struct OwnReads {
+  std::vector<int64_t> heads;
+  Tensor normals;  // [n, batch, pos, d_model], behind the norm
+  Tensor in;       // what "q.hook_in" holds for the others
+};
 
 Tensor Head(const Tensor& results, int64_t head) {  // of [batch, pos, heads, d_model]
   return Slice(results, 2, head, head + 1)
@@ -98,18 +117,33 @@ MixerContext GraphRun::ContextOf(int layer, int64_t times) const {
   return context;
 }
 
-Tensor GraphRun::Delta(int reader, absl::Span<const uint8_t> from,
-                       absl::Span<const WriterOutputs* const> others,
-                       const WriterOutputs& own) const {
-  Tensor delta;
-  const GraphReader& at = graph_.readers()[reader];
-  for (int w = 0; w < at.writers; ++w) {
-    const uint8_t source = from[at.first_edge + w];
-    if (source == 0) continue;
-    const Tensor difference = Sub((*others[source - 1])[w], own[w]);
-    delta = delta.defined() ? Add(delta, difference) : difference;
+Tensor GraphRun::Deltas(const std::vector<absl::Span<const uint8_t>>& from,
+                        absl::Span<const WriterOutputs* const> others,
+                        const WriterOutputs& own) const {
+  // One product: which difference is in which sum, times the differences that are in any.
+  std::map<std::pair<size_t, uint8_t>, size_t> used;  // writer and source, in their order
+  for (const auto& sources : from) {
+    for (size_t w = 0; w < sources.size(); ++w) {
+      if (sources[w] != 0) used.emplace(std::make_pair(w, sources[w]), 0);
+    }
   }
-  return delta;
+  const Shape& shape = own[0].shape();
+  std::vector<Tensor> differences;
+  for (auto& [at, index] : used) {
+    const auto [w, source] = at;
+    index = differences.size();
+    differences.push_back(Sub((*others[source - 1])[w], own[w]).Reshaped({1, shape.elements()}));
+  }
+  const int64_t rows = static_cast<int64_t>(from.size());
+  const int64_t columns = static_cast<int64_t>(differences.size());
+  std::vector<double> in(rows * columns, 0);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (size_t w = 0; w < from[r].size(); ++w) {
+      if (from[r][w] != 0) in[r * columns + used.at({w, from[r][w]})] = 1;
+    }
+  }
+  const Tensor which = ConvertTo(Tensor::Of<double>({rows, columns}, in), own[0].dtype());
+  return MatMul(which, Concat(differences, 0)).Reshaped(shape.Inserted(0, rows));
 }
 
 Tensor GraphRun::Walk(int layer, Tensor resid, absl::Span<const uint8_t> from,
@@ -132,42 +166,49 @@ Tensor GraphRun::Walk(int layer, Tensor resid, absl::Span<const uint8_t> from,
 
       Hooks hooks;
       Tensor input = read;
-      // Heads that take the same from elsewhere are read together: their parts, by what they take.
-      std::map<std::vector<uint8_t>, std::map<std::string, Tensor>> taken;
-      std::vector<std::vector<const Tensor*>> heads(parts.size());
-      if (parts.empty()) {
-        const Tensor delta = Delta(readers.begin, from, others, own);
-        if (delta.defined()) input = Add(read, delta);
+      if (parts.empty() && Patched(graph_, readers.begin, from)) {
+        input = Add(read, Deltas({FromOf(graph_, readers.begin, from)}, others, own).Row(0));
       }
-      for (size_t p = 0; p < parts.size(); ++p) {
-        heads[p].assign(parts[p].heads, nullptr);
-        bool any = false;
-        for (int64_t h = 0; h < parts[p].heads; ++h) {
-          const int r = parts[p].begin + static_cast<int>(h);
-          const GraphReader& reader = graph_.readers()[r];
-          const std::vector<uint8_t> key(from.begin() + reader.first_edge,
-                                         from.begin() + reader.first_edge + reader.writers);
-          if (std::all_of(key.begin(), key.end(), [](uint8_t x) { return x == 0; })) continue;
-          auto found = taken.find(key);
-          if (found == taken.end()) {
-            found = taken.emplace(key, std::map<std::string, Tensor>()).first;
-            std::map<std::string, Tensor>& values = found->second;
-            Hooks reads;
-            for (const Part& part : parts) {
-              reads.Read("hook_" + part.name, [&values, &part](absl::string_view, const Tensor& x) {
-                values[part.name] = x;
-              });
-            }
-            const Tensor changed = Add(read, Delta(r, from, others, own));
-            branch.mixer->Forward(branch.norm.Forward(changed, Scope()), context, nullptr,
-                                  Scope(&reads));
-          }
-          heads[p][h] = &found->second.at(parts[p].name);
-          any = true;
+      const Tensor normal = branch.norm.Forward(input, Scope());
+      // Heads that take the same from elsewhere read the same.
+      std::map<absl::Span<const uint8_t>, int64_t> taken;
+      for (int r = readers.begin; r < readers.end && !parts.empty(); ++r) {
+        if (Patched(graph_, r, from)) taken.emplace(FromOf(graph_, r, from), 0);
+      }
+      std::vector<OwnReads> own_reads(taken.empty() ? 0 : parts.size());
+      if (!taken.empty()) {
+        std::vector<absl::Span<const uint8_t>> sums;
+        for (auto& [sources, index] : taken) {
+          index = static_cast<int64_t>(sums.size());
+          sums.push_back(sources);
         }
-        if (any) {
-          hooks.Edit("hook_" + parts[p].name, [&heads, p](absl::string_view, const Tensor& x) {
-            return WithHeads(x, heads[p]);
+        const Tensor deltas = Deltas(sums, others, own);
+        const Tensor changed =
+            branch.norm.Forward(Add(BroadcastTo(read, deltas.shape()), deltas)
+                                    .Reshaped(read.shape().With(0, read.dim(0) * deltas.dim(0))),
+                                Scope());
+        const Tensor normals = changed.Reshaped(deltas.shape());
+        for (size_t p = 0; p < parts.size(); ++p) {
+          OwnReads& reads = own_reads[p];
+          std::vector<int64_t> rows;
+          for (int64_t h = 0; h < parts[p].heads; ++h) {
+            const int r = parts[p].begin + static_cast<int>(h);
+            if (!Patched(graph_, r, from)) continue;
+            reads.heads.push_back(h);
+            rows.push_back(taken.at(FromOf(graph_, r, from)));
+          }
+          if (rows.empty()) continue;
+          reads.normals =
+              GatherRows(normals, Tensor::Of<int64_t>({static_cast<int64_t>(rows.size())}, rows));
+          const PartWeights& weights = graph_.WeightsOf(layer, static_cast<int>(i))[p];
+          hooks.Read(parts[p].name + ".hook_in",
+                     [&reads](absl::string_view, const Tensor& x) { reads.in = x; });
+          hooks.Edit("hook_" + parts[p].name, [&reads, &weights, &normal](absl::string_view,
+                                                                          const Tensor& x) {
+            // What else is in it than the norm's output: positions.
+            const Tensor besides = BroadcastTo(Sub(reads.in, normal), reads.normals.shape());
+            return WithHeads(x, reads.heads,
+                             weights.Make(Add(reads.normals, besides), reads.heads));
           });
         }
       }
@@ -175,8 +216,7 @@ Tensor GraphRun::Walk(int layer, Tensor resid, absl::Span<const uint8_t> from,
       if (graph_.writers()[writers.begin].head >= 0) {
         hooks.Read("hook_result", [&results](absl::string_view, const Tensor& x) { results = x; });
       }
-      const Tensor out = branch.mixer->Forward(branch.norm.Forward(input, Scope()), context,
-                                               nullptr, Scope(&hooks));
+      const Tensor out = branch.mixer->Forward(normal, context, nullptr, Scope(&hooks));
       for (int w = writers.begin; w < writers.end; ++w) {
         own[w] = results.defined() ? Head(results, graph_.writers()[w].head) : out;
       }
@@ -185,8 +225,9 @@ Tensor GraphRun::Walk(int layer, Tensor resid, absl::Span<const uint8_t> from,
     }
   }
   if (keep != nullptr) keep->streams_.push_back(resid);
-  const Tensor delta = Delta(static_cast<int>(graph_.readers().size()) - 1, from, others, own);
-  return delta.defined() ? Add(resid, delta) : resid;
+  const int logits = static_cast<int>(graph_.readers().size()) - 1;
+  if (!Patched(graph_, logits, from)) return resid;
+  return Add(resid, Deltas({FromOf(graph_, logits, from)}, others, own).Row(0));
 }
 
 Tensor GraphRun::Run(absl::Span<const uint8_t> from,
@@ -213,35 +254,18 @@ std::vector<double> GraphRun::Value(const Metric& metric, const Tensor& resid) c
 Tensor GraphRun::ThroughParts(int layer, int branch_index, const Tensor& read,
                               const std::vector<Tensor>& part_gradients) const {
   const Branch& branch = model_.block(layer).branches()[branch_index];
-  const EdgeGraph::Range readers = graph_.ReadersOf(layer, branch_index);
-  std::vector<Tensor> gradients;
-  const std::vector<Part> parts = PartsOf(graph_, readers);
-  for (size_t p = 0; p < parts.size(); ++p) {
-    // A copy of what is read for each head, of which only that head's numbers are looked at.
-    const int64_t heads = parts[p].heads, batch_size = batch();
-    Tensor stacked = Concat(std::vector<Tensor>(heads, read), 0);
-    Tape tape;
-    tape.Watch(stacked);
-    Tensor made;
-    Hooks hooks;
-    hooks.Read("hook_" + parts[p].name, [&made](absl::string_view, const Tensor& x) { made = x; });
-    branch.mixer->Forward(branch.norm.Forward(stacked, Scope()), ContextOf(layer, heads), nullptr,
-                          Scope(&hooks));
-    Tensor of_head = Tensor::Zeros(made.shape(), made.dtype());
-    const int64_t rows = batch_size * read.dim(1);
-    const size_t bytes = made.dim(3) * SizeOf(made.dtype());
-    char* const to = static_cast<char*>(of_head.mutable_raw_data());
-    const char* const from = static_cast<const char*>(part_gradients[p].raw_data());
-    for (int64_t h = 0; h < heads; ++h) {
-      for (int64_t row = 0; row < rows; ++row) {
-        std::memcpy(to + ((h * rows + row) * heads + h) * bytes, from + (row * heads + h) * bytes,
-                    bytes);
-      }
-    }
-    const Gradients found = tape.Backward({made}, {of_head}, {});
-    gradients.push_back(found[stacked].Reshaped({heads, batch_size, read.dim(1), read.dim(2)}));
+  std::vector<Tensor> gradients;  // behind the norm
+  for (size_t p = 0; p < part_gradients.size(); ++p) {
+    gradients.push_back(graph_.WeightsOf(layer, branch_index)[p].Back(part_gradients[p]));
   }
-  return Concat(gradients, 0);
+  const Tensor behind = Concat(gradients, 0);
+  if (branch.norm.kind() == NormKind::kNone) return behind;
+  Tensor copies = Concat(std::vector<Tensor>(behind.dim(0), read), 0);  // one for each head
+  Tape tape;
+  tape.Watch(copies);
+  const Tensor normal = branch.norm.Forward(copies, Scope());
+  const Gradients found = tape.Backward({normal}, {behind.Reshaped(normal.shape())}, {});
+  return found[copies].Reshaped(behind.shape());
 }
 
 absl::Status GraphRun::ReaderGradients(
@@ -263,18 +287,24 @@ absl::Status GraphRun::ReaderGradients(
   Gradients gradients;
   {
     Tape tape;
-    Tensor resid = outputs_[0];
-    if (site.layer < 0 && site.value.defined()) resid = site.value;
-    tape.Watch(resid);
-    for (int layer = 0; layer < model_.n_layers(); ++layer) {
+    // Of a site inside, nothing before it is on the tape.
+    const bool inside = site.layer >= 0 && site.value.defined();
+    Tensor written = site.value;
+    Tensor resid = inside ? streams_[site.layer] : written.defined() ? written : outputs_[0];
+    tape.Watch(inside ? written : resid);
+    for (int layer = inside ? site.layer : 0; layer < model_.n_layers(); ++layer) {
       const Block& block = model_.block(layer);
       const Tensor before = resid;
       const MixerContext context = ContextOf(layer, 1);
       for (size_t i = 0; i < block.branches().size(); ++i) {
         const Branch& branch = block.branches()[i];
-        const std::vector<Part> parts =
-            PartsOf(graph_, graph_.ReadersOf(layer, static_cast<int>(i)));
-        reads.push_back({layer, static_cast<int>(i), block.parallel() ? before : resid, {}, {}});
+        const int at = static_cast<int>(i);
+        if (inside && layer == site.layer && (at <= site.branch || block.parallel())) {
+          resid = Add(resid, at == site.branch ? written : added_[layer][i]);
+          continue;
+        }
+        const std::vector<Part> parts = PartsOf(graph_, graph_.ReadersOf(layer, at));
+        reads.push_back({layer, at, block.parallel() ? before : resid, {}, {}});
         Read& read = reads.back();
         read.handle = Scale(read.value, 1);
         read.parts.resize(parts.size());
@@ -284,12 +314,8 @@ absl::Status GraphRun::ReaderGradients(
             return read.parts[p] = Scale(x, 1);
           });
         }
-        Tensor out = branch.mixer->Forward(branch.norm.Forward(read.handle, Scope()), context,
-                                           nullptr, Scope(&hooks));
-        if (site.layer == layer && site.branch == static_cast<int>(i) && site.value.defined()) {
-          out = site.value;
-        }
-        resid = Add(resid, out);
+        resid = Add(resid, branch.mixer->Forward(branch.norm.Forward(read.handle, Scope()), context,
+                                                 nullptr, Scope(&hooks)));
       }
     }
     last = Scale(resid, 1);
@@ -298,9 +324,8 @@ absl::Status GraphRun::ReaderGradients(
       also.insert(also.end(), read.parts.begin(), read.parts.end());
     }
     also.push_back(last);
-    const Tensor read_last = Slice(last, 1, last.dim(1) - metric.positions, last.dim(1));
-    const Tensor logits = model_.UnembedStream(read_last, Scope());
-    gradients = tape.Backward(SumAll(metric.differentiable(logits)), also);
+    const MetricReader reader(model_, metric);
+    gradients = tape.Backward(SumAll(reader.Differentiable(last)), also);
   }
   for (const Read& read : reads) {
     const EdgeGraph::Range readers = graph_.ReadersOf(read.layer, read.branch);

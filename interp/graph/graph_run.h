@@ -53,9 +53,9 @@ class GraphRun {
     int layer = -1, branch = 0;
     Tensor value;  // undefined: nothing is replaced
   };
-  // The gradient of the metric's sum at what readers read, the norm before it included, mixer by
-  // mixer: got(range of readers, [readers, batch, pos, d_model]). InvalidArgument for a metric
-  // without a gradient.
+  // The gradient of the metric's sum at what the readers behind the site read, the norm before it
+  // included, mixer by mixer: got(range of readers, [readers, batch, pos, d_model]). A run begins
+  // at its site. InvalidArgument for a metric without a gradient.
   absl::Status ReaderGradients(
       const Metric& metric, const Site& site,
       const std::function<void(EdgeGraph::Range, const Tensor&)>& got) const;
@@ -68,9 +68,10 @@ class GraphRun {
  private:
   GraphRun(const ResidualModel& model, const EdgeGraph& graph, const ModelInput& input);
   MixerContext ContextOf(int layer, int64_t times) const;
-  // What is added to what a reader reads; undefined: nothing.
-  Tensor Delta(int reader, absl::Span<const uint8_t> from,
-               absl::Span<const WriterOutputs* const> others, const WriterOutputs& own) const;
+  // What is added to what readers read, [readers, batch, pos, d_model], from where their edges
+  // carry.
+  Tensor Deltas(const std::vector<absl::Span<const uint8_t>>& from,
+                absl::Span<const WriterOutputs* const> others, const WriterOutputs& own) const;
   // Walks the blocks from `layer` on; `keep` remembers the streams and what mixers add.
   Tensor Walk(int layer, Tensor resid, absl::Span<const uint8_t> from,
               absl::Span<const WriterOutputs* const> others, WriterOutputs& own,

@@ -11,55 +11,25 @@
 #include "interp/graph/graph_run.h"
 #include "interp/patch/plain_patch.h"
 #include "interp/patch/session.h"
+#include "interp/testing/small_models.h"
 #include "models/transformer/transformer.h"
 
 namespace residual {
 namespace {
 
-constexpr int64_t kVocab = 31, kWidth = 12;
+constexpr int64_t kWidth = 12;
 
 std::unique_ptr<ResidualModel> Make(const std::string& name) {
-  TransformerConfig config;
-  config.d_model = kWidth;
-  config.n_ctx = 16;
-  config.d_vocab = kVocab;
-  config.blocks = {{"attn", "mlp"}, {"attn", "mlp"}};
-  config.n_heads = 4;
-  config.d_head = 6;
-  config.d_mlp = 17;
-  if (name == "grouped") {
-    config.n_kv_heads = 2;
-    config.positions = Positions::kRotary;
-    config.norm = NormKind::kRmsNorm;
-  } else if (name == "parallel") {
-    config.parallel = true;
-  } else if (name == "attention_only") {
-    config.blocks = {{"attn"}, {"attn"}, {"attn"}};
-    config.norm = NormKind::kNone;
-    config.final_norm = false;
-    config.positions = Positions::kShortformer;
-  } else if (name == "mamba") {
+  TransformerConfig config = SmallConfig(name, name == "attention_only" ? 3 : 2);
+  if (name == "mamba") {
     config.blocks = {{"mamba"}, {"attn"}, {"mamba2"}};
     config.d_state = 3;
     config.d_inner = 12;
     config.mamba_d_head = 4;
-  } else if (name == "post_norm") {
-    config.norm_placement = NormPlacement::kPost;
   }
   auto model = BuildTransformer(config);
-  Initialize(*model, 5, kF64);
-  for (const Parameter& p : Parameters(*model)) {
-    if (p.init.kind != Init::kZeros && p.init.kind != Init::kNormal) continue;
-    InitializeParameter({p.name, p.value, p.shape, Init::Normal(0.35), p.options}, 5, kF64);
-  }
+  Spread(*model, 0.35);
   return model;
-}
-
-const ModelInput& Prompts(bool clean) {
-  static const auto* inputs = new std::vector<ModelInput>{
-      {Tensor::Of<int64_t>({2, 5}, {1, 2, 3, 4, 5, 30, 7, 8, 0, 9})},
-      {Tensor::Of<int64_t>({2, 5}, {11, 2, 13, 4, 5, 3, 17, 8, 6, 10})}};
-  return (*inputs)[clean ? 1 : 0];
 }
 
 Metric AMetric() { return LogitDifference({3, 9}, {17, 0}); }
@@ -95,7 +65,7 @@ TEST(EdgeGraphTest, CountsWhatOthersCount) {
 }
 
 TEST(EdgeGraphTest, GroupsAndMixers) {
-  const auto grouped = Make("grouped");
+  const auto grouped = Make("grouped_rotary");
   const EdgeGraph graph = *EdgeGraph::Of(*grouped);
   EXPECT_TRUE(graph.FindEdge("embed->L1H1.k").ok());
   EXPECT_FALSE(graph.FindEdge("embed->L1H2.k").ok());
@@ -116,14 +86,14 @@ TEST(EdgeGraphTest, GroupsAndMixers) {
 }
 
 TEST(GraphRunTest, ARunIsTheModels) {
-  for (const char* name : {"plain", "grouped", "parallel", "attention_only", "mamba"}) {
+  for (const char* name : {"plain", "grouped_rotary", "parallel", "attention_only", "mamba"}) {
     SCOPED_TRACE(name);
     const auto model = Make(name);
     const EdgeGraph graph = *EdgeGraph::Of(*model);
-    const EdgePair pair = *MakeEdgePair(*model, graph, Prompts(true), Prompts(false));
+    const EdgePair pair = *MakeEdgePair(*model, graph, SmallPrompts(true), SmallPrompts(false));
     const Metric metric = AMetric();
-    const std::vector<double> clean = Values(*model, Prompts(true), nullptr, metric);
-    const std::vector<double> corrupted = Values(*model, Prompts(false), nullptr, metric);
+    const std::vector<double> clean = Values(*model, SmallPrompts(true), nullptr, metric);
+    const std::vector<double> corrupted = Values(*model, SmallPrompts(false), nullptr, metric);
     const std::vector<uint8_t> none(graph.edges(), 0), all(graph.edges(), 1);
     const std::vector<double> own = pair.clean.Value(metric, pair.clean.Run(none, {}));
     // Every edge from the other run: what is read is the other run.
@@ -151,7 +121,7 @@ std::vector<double> Weight(ResidualModel& model, const std::string& name) {
 TEST(GraphRunTest, ManyEdgesAreWhatHooksMake) {
   const auto model = Make("plain");
   const EdgeGraph graph = *EdgeGraph::Of(*model);
-  const EdgePair pair = *MakeEdgePair(*model, graph, Prompts(true), Prompts(false));
+  const EdgePair pair = *MakeEdgePair(*model, graph, SmallPrompts(true), SmallPrompts(false));
   const Metric metric = AMetric();
   const std::vector<std::string> names = {"L0H1->L1H2.q", "embed->L1H2.q", "L0H3->L1.mlp",
                                           "L1H2->L1.mlp", "embed->L0.mlp", "L1.mlp->logits",
@@ -177,7 +147,7 @@ TEST(GraphRunTest, ManyEdgesAreWhatHooksMake) {
   };
   Hooks recording;
   record(recording, other);
-  Values(*model, Prompts(false), &recording, metric);
+  Values(*model, SmallPrompts(false), &recording, metric);
 
   const auto head_delta = [&](int layer, int head, size_t i) {  // i of [batch, pos, d_model]
     const size_t at = (i / kWidth * 4 + head) * kWidth + i % kWidth;
@@ -230,8 +200,8 @@ TEST(GraphRunTest, ManyEdgesAreWhatHooksMake) {
     }
     return Tensor::Of<double>(x.shape(), y);
   });
-  const std::vector<double> want = Values(*model, Prompts(true), &hooks, metric);
-  const std::vector<double> clean = Values(*model, Prompts(true), nullptr, metric);
+  const std::vector<double> want = Values(*model, SmallPrompts(true), &hooks, metric);
+  const std::vector<double> clean = Values(*model, SmallPrompts(true), nullptr, metric);
   for (int e = 0; e < 2; ++e) {
     EXPECT_NEAR(got[e], want[e], 1e-9);
     EXPECT_GT(std::abs(want[e] - clean[e]), 1e-3);
@@ -240,11 +210,11 @@ TEST(GraphRunTest, ManyEdgesAreWhatHooksMake) {
 
 // The score of an edge is the derivative of the metric along it.
 TEST(EdgeScoresTest, EapIsADerivative) {
-  for (const char* name : {"plain", "grouped", "parallel", "attention_only", "mamba"}) {
+  for (const char* name : {"plain", "grouped_rotary", "parallel", "attention_only", "mamba"}) {
     SCOPED_TRACE(name);
     const auto model = Make(name);
     const EdgeGraph graph = *EdgeGraph::Of(*model);
-    const EdgePair pair = *MakeEdgePair(*model, graph, Prompts(true), Prompts(false));
+    const EdgePair pair = *MakeEdgePair(*model, graph, SmallPrompts(true), SmallPrompts(false));
     for (const Metric& metric : {AMetric(), AnswerLoss({3, 9})}) {
       for (const PatchRun which : {PatchRun::kClean, PatchRun::kCorrupted}) {
         EdgeScoreOptions options;
@@ -280,10 +250,10 @@ TEST(EdgeScoresTest, EapIsADerivative) {
 }
 
 TEST(EdgeScoresTest, AWritersEdgesAddUpToItsAttribution) {
-  const auto model = Make("grouped");
+  const auto model = Make("grouped_rotary");
   const EdgeGraph graph = *EdgeGraph::Of(*model);
-  const EdgePair pair = *MakeEdgePair(*model, graph, Prompts(true), Prompts(false));
-  auto session = *PatchSession::Create(*model, Prompts(true), Prompts(false));
+  const EdgePair pair = *MakeEdgePair(*model, graph, SmallPrompts(true), SmallPrompts(false));
+  auto session = *PatchSession::Create(*model, SmallPrompts(true), SmallPrompts(false));
   for (const PatchRun which : {PatchRun::kClean, PatchRun::kCorrupted}) {
     EdgeScoreOptions options;
     options.run = which;
@@ -313,7 +283,7 @@ TEST(EdgeScoresTest, AWritersEdgesAddUpToItsAttribution) {
 TEST(EdgeScoresTest, IntegratedGradientsAddUpToWhatChanges) {
   const auto model = Make("plain");
   const EdgeGraph graph = *EdgeGraph::Of(*model);
-  const EdgePair pair = *MakeEdgePair(*model, graph, Prompts(true), Prompts(false));
+  const EdgePair pair = *MakeEdgePair(*model, graph, SmallPrompts(true), SmallPrompts(false));
   const Metric metric = AMetric();
   const std::vector<double> clean = pair.clean.Value(metric, pair.clean.resid());
   const std::vector<double> corrupted = pair.corrupted.Value(metric, pair.corrupted.resid());
@@ -350,7 +320,7 @@ TEST(EdgeScoresTest, IntegratedGradientsAddUpToWhatChanges) {
     hooks.Edit(
         "blocks." + std::to_string(layer) + ".hook_attn_out",
         [&](absl::string_view, const Tensor&) { return pair.corrupted.MixerOutput(layer, 0); });
-    const std::vector<double> end = Values(*model, Prompts(true), &hooks, metric);
+    const std::vector<double> end = Values(*model, SmallPrompts(true), &hooks, metric);
     for (int e = 0; e < 2; ++e) {
       EXPECT_NEAR(sum_of(scores, graph.WritersOf(layer, 0), e), end[e] - clean[e],
                   0.03 * std::abs(end[e] - clean[e]) + 1e-3);
@@ -361,7 +331,7 @@ TEST(EdgeScoresTest, IntegratedGradientsAddUpToWhatChanges) {
 TEST(EdgeScoresTest, TwoSignsAndTheirMean) {
   const auto model = Make("plain");
   const EdgeGraph graph = *EdgeGraph::Of(*model);
-  const EdgePair pair = *MakeEdgePair(*model, graph, Prompts(true), Prompts(false));
+  const EdgePair pair = *MakeEdgePair(*model, graph, SmallPrompts(true), SmallPrompts(false));
   EdgeScoreOptions options;
   const EdgeScores noising = *ScoreEdges(pair, AMetric(), options);
   options.run = PatchRun::kCorrupted;
@@ -391,10 +361,10 @@ TEST(EdgeScoresTest, SaysWhatCannotBe) {
   const auto model = Make("plain");
   const EdgeGraph graph = *EdgeGraph::Of(*model);
   const ModelInput shorter{Tensor::Of<int64_t>({2, 4}, {1, 2, 3, 4, 5, 6, 7, 8})};
-  EXPECT_EQ(MakeEdgePair(*model, graph, Prompts(true), shorter).status().message(),
+  EXPECT_EQ(MakeEdgePair(*model, graph, SmallPrompts(true), shorter).status().message(),
             "clean prompts are [2, 5] and corrupted ones [2, 4], expected pairs of equal length "
             "[batch, pos]");
-  const EdgePair pair = *MakeEdgePair(*model, graph, Prompts(true), Prompts(false));
+  const EdgePair pair = *MakeEdgePair(*model, graph, SmallPrompts(true), SmallPrompts(false));
   EdgeScoreOptions options;
   options.method = EdgeMethod::kEapIgInputs;
   options.steps = 0;

@@ -94,24 +94,31 @@ def ours(folder, prompts, ids, row, threads):
     return done["seconds"]["patch"], peak, load_file(out)["result"]
 
 
+def bridge(folder):
+    """The folder's model in TransformerLens."""
+    from tokenizers import Tokenizer, models
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedTokenizerFast
+
+    # It wants a tokenizer, which is not used.
+    words = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="b", eos_token="b",
+                                        name_or_path=folder, pad_token="b")
+    model = TransformerBridge.boot_transformers(folder, device="cpu", tokenizer=tokenizer)
+    model.enable_compatibility_mode(disable_warnings=True, no_processing=True)
+    model.eval()
+    return model
+
+
 def peer(folder, prompts, answer, wrong, name, threads, cells):
     """Prints its seconds for the whole sweep and peak bytes as JSON, and writes its cells."""
     import torch
     import transformer_lens.patching as patching
     from safetensors.torch import load_file, save_file
-    from tokenizers import Tokenizer, models
-    from transformer_lens.model_bridge import TransformerBridge
-    from transformers import PreTrainedTokenizerFast
 
     torch.set_num_threads(threads)
     _, _, _, kind, by, method, _ = ROWS[name]
-    # It wants a tokenizer, which is not used.
-    words = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="b", eos_token="b", name_or_path=folder,
-                                        pad_token="b")
-    model = TransformerBridge.boot_transformers(folder, device="cpu", tokenizer=tokenizer)
-    model.enable_compatibility_mode(disable_warnings=True, no_processing=True)
-    model.eval()
+    model = bridge(folder)
     tokens = load_file(prompts)
     clean, corrupted = tokens["clean"], tokens["corrupted"]
     right = torch.tensor(list(map(int, answer.split(","))))

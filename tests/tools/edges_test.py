@@ -85,6 +85,7 @@ class EdgesTest(unittest.TestCase, tools.ToolTest):
     def test_files(self):
         out, page = _path("scores.safetensors"), _path("page.html")
         found = self.found("--out=" + out, "--report=" + page, "--curve=2,4", "--top=4")
+        self.assertEqual(sorted(found["seconds"]), ["circuit", "load", "score"])
         self.assertEqual((found["out"], found["report"]), (out, page))
         self.assertEqual([point["edges"] for point in found["curve"]], [2, 4])
         tensors = tools.read_safetensors(out)
@@ -119,6 +120,7 @@ class EdgesTest(unittest.TestCase, tools.ToolTest):
             self.assert_fails(tools.run("edges", *_TASK, *args), code, *parts)
 
         fails(2, "--sender=L0H0", parts=["--sender and --receiver"])
+        fails(2, "--sender=L1H0", "--receiver=L0H0.q", parts=["no path"])
         fails(2, "--sender=L0H9", "--receiver=logits", parts=["'L0H9'", "did you mean 'L0H0'"])
         fails(2, "--sender=L0H0", "--receiver=logit", parts=["did you mean 'logits'?"])
         fails(2, "--curve=13", parts=["--curve: '13'", "[1, 12]"])
