@@ -139,7 +139,7 @@ Tensor PatchPass::ThroughBlock(int layer, int64_t start, const Tensor& resid,
   return out;
 }
 
-void PatchPass::Join(int64_t start, absl::Span<const StackedRun* const> runs, const Tensor& resid,
+void PatchPass::Join(int64_t start, absl::Span<const StackedRun* const> runs, const MakeRows& make,
                      std::vector<Stack>& stacks) const {
   const int64_t at_once = RunsAtOnce(positions_ - start);
   const int64_t count = static_cast<int64_t>(runs.size());
@@ -150,7 +150,7 @@ void PatchPass::Join(int64_t start, absl::Span<const StackedRun* const> runs, co
     Stack& stack = stacks.back();
     const int64_t room = at_once - static_cast<int64_t>(stack.runs.size());
     const int64_t end = std::min(count, begin + room);
-    const Tensor part = Slice(resid, 0, begin * batch_, end * batch_);
+    const Tensor part = make(begin, end);
     stack.resid = stack.runs.empty() ? part : Concat({stack.resid, part}, 0);
     stack.runs.insert(stack.runs.end(), runs.begin() + begin, runs.begin() + end);
     begin = end;
@@ -201,26 +201,31 @@ void PatchPass::JoinLocal(int layer, absl::Span<const StackedRun* const> runs, S
     for (const auto& [run_start, joining] : by_start) {
       // From run_start on, or what is read of it after the last block.
       const int64_t first = last_layer ? positions_ - last_ : run_start, n = positions_ - first;
-      Tensor resid = Corrupted(layer + 1, first, static_cast<int64_t>(joining.size()));
-      char* to = static_cast<char*>(resid.mutable_raw_data());
       std::vector<const StackedRun*> joined;
-      for (const auto& [run, row] : joining) {
-        const int64_t pos = run->edits[0].cell->pos;
-        for (int64_t b = 0; b < batch_; ++b, to += n * position_bytes) {
-          const int64_t out_row = row * batch_ + b;
-          std::memcpy(to + (pos - first) * position_bytes,
-                      from + (out_row * out.dim(1) + pos - start) * position_bytes, position_bytes);
+      for (const auto& [run, row] : joining) joined.push_back(run);
+      const auto make = [&, &joining = joining](int64_t joined_begin, int64_t joined_end) {
+        Tensor resid = Corrupted(layer + 1, first, joined_end - joined_begin);
+        char* to = static_cast<char*>(resid.mutable_raw_data());
+        for (int64_t i = joined_begin; i < joined_end; ++i) {
+          const auto& [run, row] = joining[i];
+          const int64_t pos = run->edits[0].cell->pos;
+          for (int64_t b = 0; b < batch_; ++b, to += n * position_bytes) {
+            const int64_t out_row = row * batch_ + b;
+            std::memcpy(to + (pos - first) * position_bytes,
+                        from + (out_row * out.dim(1) + pos - start) * position_bytes,
+                        position_bytes);
+          }
         }
-        joined.push_back(run);
-      }
+        return resid;
+      };
       // After the last block stacks of other shapes would not meet: each has its own.
       if (last_layer) {
         Stack stack;
         stack.runs = joined;
-        stack.resid = resid;
+        stack.resid = make(0, static_cast<int64_t>(joined.size()));
         stacks[run_start].push_back(std::move(stack));
       } else {
-        Join(run_start, joined, resid, stacks[run_start]);
+        Join(run_start, joined, make, stacks[run_start]);
       }
     }
   }
@@ -265,8 +270,10 @@ void PatchPass::Run(std::vector<StackedRun> runs, const Done& done,
       }
     }
     for (const auto& [start, joined] : joining) {
-      Join(start, joined, Corrupted(layer, start, static_cast<int64_t>(joined.size())),
-           stacks[start]);
+      const auto corrupted = [this, layer, start = start](int64_t begin, int64_t end) {
+        return Corrupted(layer, start, end - begin);
+      };
+      Join(start, joined, corrupted, stacks[start]);
     }
     for (auto& [start, at_start] : stacks) {
       for (Stack& stack : at_start) {

@@ -66,8 +66,10 @@ class PatchPass {
   // What the layer's mixers remember of the corrupted run's first positions, for so many runs.
   BlockState StateAt(int layer, int64_t length, int64_t runs);
   void JoinLocal(int layer, absl::Span<const StackedRun* const> runs, Stacks& stacks);
-  // Adds runs to the stacks of their first position, filling the last one first.
-  void Join(int64_t start, absl::Span<const StackedRun* const> runs, const Tensor& resid,
+  // Adds runs to the stacks of their first position, filling the last one first. make(begin, end):
+  // the stream of so many of them, made no sooner than it is stacked.
+  using MakeRows = std::function<Tensor(int64_t, int64_t)>;
+  void Join(int64_t start, absl::Span<const StackedRun* const> runs, const MakeRows& make,
             std::vector<Stack>& stacks) const;
   int64_t RunsAtOnce(int64_t positions) const;
 

@@ -53,7 +53,7 @@ struct PatchOptions {
   int64_t unit_positions = 8192;
   // Positions of stacked runs that go through a block together, and how many are enough to leave
   // runs of other first positions out of the stack.
-  int64_t stacked_positions = 1024, enough_positions = 128;
+  int64_t stacked_positions = 512, enough_positions = 128;
   // The run that is made to learn how large activations are. The clean one is needed by all;
   // attribution makes the run of its gradient itself, and would make that one twice.
   PatchRun plan_on = PatchRun::kClean;

@@ -70,6 +70,11 @@ absl::StatusOr<std::string> ResolveKind(const ResidualModel& model, const std::s
     known.insert(plain.substr(plain.rfind('.') + 1));
     if (IsEndOf(WithoutHook(kind), plain)) matches.insert(within);
   }
+  if (matches.empty() && SplitBlockName(kind).layer >= 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", kind, "' is of one block, expected a kind of all of them, as '",
+                     SplitBlockName(kind).within, "'"));
+  }
   if (matches.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("the model has no kind of activation '", kind,
                                                    "'",

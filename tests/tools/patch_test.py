@@ -202,6 +202,7 @@ class PatchTest(unittest.TestCase, tools.ToolTest):
 
         fails(2, "--kind=resid_per", parts=["resid_per", "did you mean 'resid_pre'"])
         fails(2, "--kind=ln1.hook_scal", parts=["did you mean"])
+        fails(2, "--kind=blocks.0.attn.hook_z", parts=["one block", "as 'attn.hook_z'"])
         fails(2, "--by=poss", parts=["'poss' is no axis", "did you mean 'pos'"])
         fails(2, "--by=head", parts=["[batch, pos, d_model]", "without an axis 'head'"])
         fails(2, "--metric=loss", answers=False, parts=["--answer is needed"])
