@@ -15,6 +15,7 @@
 #include "models/nn/module.h"
 #include "ops/layout/layout.h"
 #include "tensor/base/status_macros.h"
+#include "tensor/core/first_nan.h"
 
 namespace residual {
 namespace {
@@ -126,6 +127,10 @@ absl::StatusOr<Decomposition> DecomposeStream(const ResidualModel& model, const 
     return absl::UnimplementedError("the model has no blocks to take apart");
   }
   found.error = SumError(found.parts.values, last);
+  if (FirstNaN(last).has_value()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the run's 'blocks.", model.n_layers() - 1, ".hook_resid_post' holds NaN"));
+  }
   if (!(found.error <= kTolerance)) {
     return absl::InternalError(absl::StrFormat(
         "the parts of the stream add up to something else: off by %.2g of its largest entry",

@@ -10,6 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "ops/matmul/matmul.h"
 #include "tensor/base/parallel.h"
+#include "tensor/core/first_nan.h"
 
 namespace residual {
 namespace {
@@ -209,6 +210,11 @@ absl::StatusOr<HeadCircuits> ReadHeadCircuits(const ResidualModel& model, bool p
                  W_V = weights.Find(attn + "W_V"), W_O = weights.Find(attn + "W_O");
     const Branch* branch = AttentionOf(model.block(layer));
     if (branch == nullptr || !W_Q.defined()) continue;
+    for (const auto& [weight, name] : {std::make_pair(W_Q, "W_Q"), std::make_pair(W_K, "W_K"),
+                                       std::make_pair(W_V, "W_V"), std::make_pair(W_O, "W_O")}) {
+      if (!FirstNaN(weight).has_value()) continue;
+      return absl::FailedPreconditionError(absl::StrCat("'", attn, name, "' holds NaN"));
+    }
     any = true;
     const bool fold = process_weights && model.block(layer).placement() == NormPlacement::kPre;
     auto read = [&](const Tensor& weight, int64_t head) {

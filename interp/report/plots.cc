@@ -412,16 +412,18 @@ json GraphPlot(const std::vector<GraphNode>& nodes, const std::vector<GraphLink>
                        {"size", Value(60)},
                        {"fill", Signal("ink")},
                        {"tooltip", Signal("datum.t")}}}}}});
-  marks.push_back({{"type", "text"},
-                   {"from", {{"data", "nodes"}}},
-                   {"encode",
-                    {{"update",
-                      {{"x", place("x", "x")},
-                       {"y", place("y", "y")},
-                       {"dy", Value(-9)},
-                       {"align", Value("center")},
-                       {"fill", Signal("ink")},
-                       {"text", {{"field", "t"}}}}}}}});
+  // First in the page's colour and fat: links end around names, not in them.
+  for (const char* color : {"paper", "ink"}) {
+    json name = {{"x", place("x", "x")},     {"y", place("y", "y")},  {"dy", Value(-9)},
+                 {"align", Value("center")}, {"fill", Signal(color)}, {"text", {{"field", "t"}}}};
+    if (color == std::string("paper")) {
+      name["stroke"] = Signal(color);
+      name["strokeWidth"] = Value(4);
+      name["strokeJoin"] = Value("round");
+    }
+    marks.push_back(
+        {{"type", "text"}, {"from", {{"data", "nodes"}}}, {"encode", {{"update", name}}}});
+  }
   return spec;
 }
 

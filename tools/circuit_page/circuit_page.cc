@@ -142,7 +142,12 @@ Report CircuitPage(const CircuitFindings& found) {
     AxesOptions axes;
     axes.x_title = "edges kept";
     axes.y_title = "faithfulness";
-    axes.log_x_ticks = curve.x;
+    // Of numbers that would be written over one another the larger.
+    for (size_t i = 0; i < curve.x.size(); ++i) {
+      if (i + 1 == curve.x.size() || curve.x[i + 1] > 1.4 * curve.x[i]) {
+        axes.log_x_ticks.push_back(curve.x[i]);
+      }
+    }
     report.Plot(LinePlot({curve}, axes), "Faithfulness of the best edges, by how many.",
                 "A curve from few edges to many.");
   }
