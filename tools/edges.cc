@@ -3,7 +3,6 @@
 
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 #include <map>
 #include <string>
 #include <utility>
@@ -182,7 +181,6 @@ absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
   if (unit_flags.given() && (flags.method != "exact" || path_flags.given())) {
     return UsageError("--journal and several processes are for --method=exact of all edges");
   }
-  const absl::Time began = absl::Now();
   RESIDUAL_ASSIGN_OR_RETURN(const LoadedModel loaded, model_flags.Load());
   Journal::Subject subject = unit_flags.ModelSubject(loaded);
   if (flags.process_weights) RESIDUAL_RETURN_IF_ERROR(ProcessWeights(*loaded.model));
@@ -192,7 +190,7 @@ absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
   subject.insert({{"gradient", flags.gradient},
                   {"method", flags.method},
                   {"process_weights", flags.process_weights ? "true" : "false"}});
-  const absl::Time loaded_at = absl::Now();
+  const absl::Time began = absl::Now();
   RESIDUAL_ASSIGN_OR_RETURN(const EdgeGraph graph, EdgeGraph::Of(model));
   if (path_flags.given()) {
     return path_flags.Run(cli, model, graph, pair_flags, prompts, flags.out);
@@ -206,7 +204,7 @@ absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
   }));
   RESIDUAL_ASSIGN_OR_RETURN(const std::vector<int> sizes, CurveSizes(flags, graph.edges()));
   CircuitFindings page;
-  page.model = std::filesystem::path(loaded.folder + "/").parent_path().filename();
+  page.model = loaded.folder;
   page.method = flags.method;
   page.metric = metric.name;
   page.graph = &graph;
@@ -251,8 +249,7 @@ absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
       {"curve", nlohmann::json::array()},
       {"random", {{"faithfulness", page.random.random}, {"p_value", page.random.p_value}}},
       {"seconds",
-       {{"load", absl::ToDoubleSeconds(loaded_at - began)},
-        {"score", absl::ToDoubleSeconds(scored_at - loaded_at)},
+       {{"score", absl::ToDoubleSeconds(scored_at - began)},
         {"circuit", absl::ToDoubleSeconds(absl::Now() - scored_at)}}}};
   for (const int edge : page.circuit) {
     done["circuit"]["edges"].push_back(
@@ -273,10 +270,6 @@ absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
   for (const auto& edge : done["circuit"]["edges"]) {
     std::printf("  %-24s %10.4g\n", edge["edge"].get<std::string>().c_str(),
                 edge["score"].get<double>());
-  }
-  if (std::isnan(page.value.faithfulness)) {
-    std::printf("there is nothing to keep: the metric is the same on both prompts\n");
-    return absl::OkStatus();
   }
   std::printf("these %zu keep %.1f%% of it; p of as many at random %.3g\n", page.circuit.size(),
               100 * page.value.faithfulness, page.random.p_value);

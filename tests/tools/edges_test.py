@@ -85,7 +85,7 @@ class EdgesTest(unittest.TestCase, tools.ToolTest):
     def test_files(self):
         out, page = _path("scores.safetensors"), _path("page.html")
         found = self.found("--out=" + out, "--report=" + page, "--curve=2,4", "--top=4")
-        self.assertEqual(sorted(found["seconds"]), ["circuit", "load", "score"])
+        self.assertEqual(sorted(found["seconds"]), ["circuit", "score"])
         self.assertEqual((found["out"], found["report"]), (out, page))
         self.assertEqual([point["edges"] for point in found["curve"]], [2, 4])
         tensors = tools.read_safetensors(out)

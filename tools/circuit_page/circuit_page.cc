@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <map>
 #include <utility>
 
@@ -91,7 +92,8 @@ Report CircuitPage(const CircuitFindings& found) {
   RESIDUAL_CHECK(found.graph != nullptr);
   const EdgeGraph& graph = *found.graph;
   RESIDUAL_CHECK_EQ(found.scores.size(), static_cast<size_t>(graph.edges()));
-  Report report(absl::StrCat("A circuit of ", found.model),
+  const auto name = std::filesystem::path(found.model + "/").parent_path().filename().string();
+  Report report(absl::StrCat("A circuit of ", name),
                 absl::StrCat("Which of the model's ", graph.edges(),
                              " edges carry what the prompts are about, by ", found.method, "."));
   double best = 0;

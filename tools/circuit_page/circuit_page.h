@@ -13,8 +13,8 @@
 namespace residual {
 
 struct CircuitFindings {
-  std::string model, method, metric;
-  double clean = 0, corrupted = 0;  // mean metric
+  std::string model, method, metric;  // the model's folder
+  double clean = 0, corrupted = 0;    // mean metric
   const EdgeGraph* graph = nullptr;
   std::vector<double> scores;  // [edge]
   std::vector<int> circuit;    // edges
