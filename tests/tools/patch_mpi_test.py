@@ -47,7 +47,7 @@ class PatchMpiTest(sweeps.SweepTest, unittest.TestCase):
         while sweeps.size(self.path("journal")) < 2000 and one.process.poll() is None:
             time.sleep(0.001)
         one.kill(0)
-        one.end()
+        one.end_killed()
         said, got = self.start().result()
         self.assertEqual(got, want)
         self.assertGreater(said["units"]["from_journal"], 0)
