@@ -112,12 +112,15 @@ Tensor UnembedLoss(const UnembedLossArgs& args, const CrossEntropyOptions& optio
 }
 
 Tensor TokenLoss(const ResidualModel& model, const ModelInput& input, const Tensor& targets,
-                 const CrossEntropyOptions& options, const MixerContext* training) {
+                 const CrossEntropyOptions& options, const MixerContext* training,
+                 const ModelState* past) {
   RESIDUAL_CHECK_EQ(input.last_logits, 0) << "a loss is of all positions";
   const Scope none;
-  const MixerContext context = model.MakeContext(input, nullptr, training);
+  const MixerContext context = model.MakeContext(input, past, training);
+  ModelState state;
+  if (past != nullptr) state = past->Fork();
   const Tensor resid = model.Stream(model.EmbedTokens(input, context, none), {0, model.n_layers()},
-                                    context, nullptr, none);
+                                    context, past != nullptr ? &state : nullptr, none);
   const Tensor x = model.ln_final().Forward(resid, none);
   UnembedLossArgs args;
   args.x = x.Reshaped({x.dim(0) * x.dim(1), x.dim(2)});

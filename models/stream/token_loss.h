@@ -9,14 +9,15 @@
 
 namespace residual {
 
-// CrossEntropy(model.Forward(input, nullptr, nullptr, training), targets, options), with the mean
-// or the sum of all rows. targets: [batch, pos].
+// CrossEntropy(model.Forward(input, state, nullptr, training), targets, options), with the mean or
+// the sum of all rows, the state a fork of `past` if there is one. targets: [batch, pos].
 //
 // Where there are many logits they are made for some rows at a time; on a tape so are their
 // gradients, right then, so that neither is ever there as a whole (Hsu et al. 2024, Liger Kernel,
 // FusedLinearCrossEntropy). Sums over the parts are made in order.
 Tensor TokenLoss(const ResidualModel& model, const ModelInput& input, const Tensor& targets,
-                 const CrossEntropyOptions& options = {}, const MixerContext* training = nullptr);
+                 const CrossEntropyOptions& options = {}, const MixerContext* training = nullptr,
+                 const ModelState* past = nullptr);
 
 // What TokenLoss makes of the last stream: logits = x weight^T (transposed) or x weight, + bias.
 struct UnembedLossArgs {

@@ -152,5 +152,29 @@ TEST(TokenLossTest, IsOfTheModelsLogits) {
   }
 }
 
+TEST(TokenLossTest, GoesOnFromAState) {
+  TransformerConfig config;
+  config.d_model = 8;
+  config.n_ctx = 8;
+  config.d_vocab = 13;
+  config.blocks = {{"attn", "mlp"}};
+  config.n_heads = 2;
+  config.d_head = 4;
+  config.d_mlp = 16;
+  const std::unique_ptr<ResidualModel> model = BuildTransformer(config);
+  Initialize(*model, 3, kF64);
+  const Tensor tokens = Tensor::Of<int64_t>({2, 4}, {1, 5, 2, 12, 7, 7, 4, 9});
+  const Tensor targets = Tensor::Of<int64_t>({2, 4}, {5, 2, 12, 0, 7, 4, 9, 11});
+  ModelState past = model->NewState(2);
+  model->NextLogits({Tensor::Of<int64_t>({2, 3}, {8, 3, 6, 0, 10, 2})}, &past);
+  ModelState fork = past.Fork();
+  const double expected = CrossEntropy(model->Forward({tokens}, &fork), targets).Item();
+  for (int i = 0; i < 2; ++i) {  // the second time, too: it is left as it was
+    EXPECT_EQ(TokenLoss(*model, {tokens}, targets, {}, nullptr, &past).Item(), expected);
+    EXPECT_EQ(past.length(), 3);
+  }
+  EXPECT_NE(TokenLoss(*model, {tokens}, targets).Item(), expected);
+}
+
 }  // namespace
 }  // namespace residual

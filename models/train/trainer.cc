@@ -47,7 +47,7 @@ absl::Status Trainer::NonFiniteLoss(const TrainingBatch& batch, double loss) con
                                              : where);
 }
 
-absl::StatusOr<StepResult> Trainer::Step() {
+absl::StatusOr<StepResult> Trainer::StepFrom(const ModelState* start) {
   StepResult result;
   result.step = step();
   result.lr = config_.schedule.Rate(step());
@@ -66,7 +66,8 @@ absl::StatusOr<StepResult> Trainer::Step() {
 
     Tape tape;
     const WatchedParameters watched(tape, parameters);
-    const Tensor loss = TokenLoss(model_, Input(batch), batch.targets, loss_options, &training);
+    const Tensor loss =
+        TokenLoss(model_, Input(batch), batch.targets, loss_options, &training, start);
     const double value = loss.Item();
     if (!std::isfinite(value)) return NonFiniteLoss(batch, value);
     result.loss += value / config_.accumulation;

@@ -34,7 +34,10 @@ class Trainer : public Learner {
   Trainer(const TrainConfig& config, ResidualModel& model, const DataSource& data);
 
   // What is not finite is named with its index.
-  absl::StatusOr<StepResult> Step() override;
+  absl::StatusOr<StepResult> Step() override { return StepFrom(nullptr); }
+  // Step, with the rows of every batch going on from the rows of `start`, which stays as it is and
+  // gets no gradient. nullptr: from nothing.
+  absl::StatusOr<StepResult> StepFrom(const ModelState* start);
 
   // Mean loss over `batches` evaluation batches, nats per predicted token.
   double Evaluate(int64_t batches) const;

@@ -9,6 +9,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "models/train/testing.h"
+#include "ops/layout/layout.h"
+#include "ops/loss/cross_entropy.h"
 #include "tensor/base/parallel.h"
 #include "tensor/core/storage.h"
 
@@ -200,6 +202,32 @@ TEST(TrainerTest, SameBitsForAnyNumberOfThreads) {
     EXPECT_TRUE(result == expected) << threads << " threads";
   }
   SetNumThreads(before);
+}
+
+// The rows go on from a state that is still there afterwards, bit for bit, and their loss is that
+// of a run that goes on from it.
+TEST(TrainerTest, StepsFromAState) {
+  const RowsInOrder data;
+  TransformerConfig tiny = TinyConfig();
+  tiny.n_ctx = 20;
+  const auto model = TinyModel(tiny);
+  Trainer trainer(SmallConfig(), *model, data);
+  ModelState start = model->NewState(4);
+  const Tensor before = data.EvalBatch(0, 0, 4).tokens;
+  model->NextLogits({Slice(before, 1, 0, 5)}, &start);
+  const TrainingBatch batch = data.Batch(0, 0, 4);
+  ModelState fork = start.Fork();
+  const Tensor logits = model->Forward({batch.tokens}, &fork);
+  const double expected =
+      CrossEntropy(logits.Reshaped({48, 11}), batch.targets.Reshaped({48})).Item();
+  const auto step = trainer.StepFrom(&start);
+  ASSERT_TRUE(step.ok()) << step.status();
+  EXPECT_EQ(start.length(), 5);
+  EXPECT_NEAR(step->loss, expected, 1e-6);
+  const auto plain = Trainer(SmallConfig(), *TinyModel(tiny), data).Step();
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_GT(std::abs(plain->loss - step->loss), 1e-4);
+  EXPECT_NE(plain->grad_norm, step->grad_norm);
 }
 
 TEST(TrainerTest, SeedsGiveOtherRuns) {

@@ -40,6 +40,7 @@ struct Contender {
   std::map<int64_t, double> paper;
   int color;
   double lr;
+  bool passes_state = false;  // where the plan says so
 };
 
 std::vector<Contender> Contenders(const InductionPlan& plan) {
@@ -50,38 +51,39 @@ std::vector<Contender> Contenders(const InductionPlan& plan) {
   const auto attention_with = [&](Positions positions) {
     return SmallAttention(kVocabulary, kWidth, positions, context);
   };
-  return {{"Mamba", "mamba", SmallMamba(kVocabulary, kWidth), plan.longest_log, all, 0, plan.lr},
-          {"attention, learned positions",
-           "learned",
-           attention_with(Positions::kLearned),
-           attention,
-           {{6, 1},
-            {7, 0.996},
-            {8, 1},
-            {9, 0.586},
-            {10, 0.266},
-            {11, 0.188},
-            {12, 0.098},
-            {13, 0.109},
-            {14, 0.078}},
-           1,
-           plan.attention_lr},
-          {"attention, rotary positions",
-           "rotary",
-           attention_with(Positions::kRotary),
-           attention,
-           {{6, 1},
-            {7, 1},
-            {8, 1},
-            {9, 0.836},
-            {10, 0.313},
-            {11, 0.184},
-            {12, 0.086},
-            {13, 0.09},
-            {14, 0.055}},
-           2,
-           plan.attention_lr},
-          {"S4", "s4", SmallS4(kVocabulary, kWidth, context), attention, {}, 3, plan.lr}};
+  return {
+      {"Mamba", "mamba", SmallMamba(kVocabulary, kWidth), plan.longest_log, all, 0, plan.lr, true},
+      {"attention, learned positions",
+       "learned",
+       attention_with(Positions::kLearned),
+       attention,
+       {{6, 1},
+        {7, 0.996},
+        {8, 1},
+        {9, 0.586},
+        {10, 0.266},
+        {11, 0.188},
+        {12, 0.098},
+        {13, 0.109},
+        {14, 0.078}},
+       1,
+       plan.attention_lr},
+      {"attention, rotary positions",
+       "rotary",
+       attention_with(Positions::kRotary),
+       attention,
+       {{6, 1},
+        {7, 1},
+        {8, 1},
+        {9, 0.836},
+        {10, 0.313},
+        {11, 0.184},
+        {12, 0.086},
+        {13, 0.09},
+        {14, 0.055}},
+       2,
+       plan.attention_lr},
+      {"S4", "s4", SmallS4(kVocabulary, kWidth, context), attention, {}, 3, plan.lr}};
 }
 
 struct Measured {
@@ -130,6 +132,8 @@ absl::StatusOr<Measured> Measure(const InductionPlan& plan, const Contender& con
     training.train.schedule.warmup_steps = std::min<int64_t>(100, plan.steps / 10);
     training.train.schedule.total_steps = plan.steps;
     training.train.batch_size = plan.batch_size;
+    training.train.label_smoothing = plan.label_smoothing;
+    training.pass_state = contender.passes_state ? plan.pass_state : 0;
     training.train.seed = options.seed + i;
     training.steps = plan.steps;
     training.eval_every = plan.eval_every;

@@ -5,6 +5,7 @@
 
 #include "models/evaluate/task_accuracy.h"
 #include "models/zoo/zoo.h"
+#include "tensor/base/check.h"
 #include "tensor/base/status_macros.h"
 
 namespace residual {
@@ -26,8 +27,20 @@ absl::StatusOr<TaskRun> TrainOnTask(const TaskTraining& training, const DataSour
   const double start = Seconds();
   double loss = 0;
   int64_t losses = 0;
+  const int64_t batch = training.train.batch_size;
+  RESIDUAL_CHECK(training.pass_state == 0 || training.train.accumulation == 1)
+      << "the rows of a state are those of one batch";
+  bool learned = false;
+  ModelState passed;
   for (int reached = 0; trainer.step() < training.steps && reached < 2;) {
-    RESIDUAL_ASSIGN_OR_RETURN(const StepResult step, trainer.Step());
+    const bool passes = training.pass_state > 0 && learned;
+    if (passes && (passed.blocks().empty() || trainer.step() % training.pass_state == 0)) {
+      passed = run.model->NewState(batch);
+    }
+    RESIDUAL_ASSIGN_OR_RETURN(const StepResult step, trainer.StepFrom(passes ? &passed : nullptr));
+    if (passes) {
+      run.model->NextLogits({data.Batch(training.train.seed, step.step, batch).tokens}, &passed);
+    }
     loss += step.loss;
     ++losses;
     const bool late = training.seconds_limit > 0 && Seconds() - start > training.seconds_limit;
@@ -38,6 +51,7 @@ absl::StatusOr<TaskRun> TrainOnTask(const TaskTraining& training, const DataSour
         const TaskAccuracy accuracy,
         MeasureTaskAccuracy(*run.model, data, training.train.seed, training.eval_rows,
                             std::min<int64_t>(training.eval_rows, 50)));
+    learned = learned || accuracy.fraction() >= 0.99;
     run.points.push_back({trainer.step(), loss / losses, accuracy.fraction()});
     if (on_point) on_point(run.points.back());
     loss = losses = 0;

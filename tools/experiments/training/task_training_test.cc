@@ -6,7 +6,9 @@
 #include "models/data/tasks/tasks.h"
 #include "models/transformer/transformer.h"
 #include "models/zoo/zoo.h"
+#include "tensor/base/check.h"
 #include "tensor/io/file.h"
+#include "tools/experiments/selection/contenders.h"
 
 namespace residual {
 namespace {
@@ -90,6 +92,28 @@ TEST(TaskTrainingTest, StopsAtItsLimits) {
   run = TrainOnTask(training, *OneToCopy(), nullptr);
   ASSERT_TRUE(run.ok()) << run.status();
   EXPECT_EQ(run->points.back().step, 1);
+}
+
+// Up to the step that learns the task nothing passes; what is passed then changes what is learned,
+// the same way every time.
+TEST(TaskTrainingTest, PassesStatesOnceTheTaskIsLearned) {
+  TaskTraining training = SmallTraining();
+  training.model = SmallMamba(4, 16);
+  training.train.label_smoothing = 0.1;  // or there is nothing left to learn
+  training.enough = 2;
+  const auto losses = [&](int64_t pass_state) {
+    training.pass_state = pass_state;
+    const auto run = TrainOnTask(training, *OneToCopy(), nullptr);
+    RESIDUAL_CHECK(run.ok()) << run.status();
+    return run->points;
+  };
+  const auto plain = losses(0), passing = losses(4), again = losses(4);
+  size_t learned = 0;
+  while (learned < plain.size() && plain[learned].accuracy < 0.99) ++learned;
+  ASSERT_LT(learned + 1, plain.size());
+  for (size_t i = 0; i <= learned; ++i) EXPECT_EQ(plain[i].loss, passing[i].loss) << i;
+  EXPECT_NE(plain[learned + 1].loss, passing[learned + 1].loss);
+  for (size_t i = 0; i < plain.size(); ++i) EXPECT_EQ(passing[i].loss, again[i].loss) << i;
 }
 
 TEST(TaskTrainingTest, SpreadIsTheSampleStandardDeviation) {

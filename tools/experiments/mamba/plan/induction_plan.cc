@@ -14,7 +14,8 @@ InductionPlan QuickInduction() {
   plan.longest_log = 14;
   plan.attention_log = 11;
   plan.batch_size = 64;
-  plan.lr = 2e-3;
+  plan.label_smoothing = 0;
+  plan.pass_state = 0;
   plan.steps = 4000;
   plan.eval_every = 200;
   plan.seconds_limit = 600;
@@ -37,6 +38,8 @@ absl::StatusOr<InductionPlan> ChangedPlan(InductionPlan plan, const nlohmann::js
   plan.attention_lr = c.NumberOr("attention_lr", plan.attention_lr, 0, 1e3);
   plan.eps = c.NumberOr("eps", plan.eps, 0, 1);
   plan.cosine = c.BoolOr("cosine", plan.cosine);
+  plan.label_smoothing = c.NumberOr("label_smoothing", plan.label_smoothing, 0, 1);
+  plan.pass_state = c.IntOr("pass_state", plan.pass_state, 0, kMany);
   plan.steps = c.IntOr("steps", plan.steps, 1, kMany);
   plan.eval_every = c.IntOr("eval_every", plan.eval_every, 1, kMany);
   plan.seconds_limit = c.NumberOr("seconds_limit", plan.seconds_limit, 0, 1e12);

@@ -2,6 +2,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tools/experiments/claims/plan.h"
 
 namespace residual {
 namespace {
@@ -20,6 +21,17 @@ TEST(InductionPlanTest, PlansChangeByNameAndSayWhatIsWrong) {
   EXPECT_THAT(message({{"trainlog", 7}}), HasSubstr("trainlog"));
   EXPECT_THAT(message({{"train_log", 9}, {"longest_log", 8}}), HasSubstr("'longest_log' is 8"));
   EXPECT_THAT(message({{"claimed_log", 21}}), HasSubstr("'claimed_log' is 21"));
+}
+
+TEST(InductionPlanTest, ThePapersTrainingIsAFile) {
+  const auto paper = PlanWith(FullInduction(), "tools/experiments/mamba/full.json");
+  ASSERT_TRUE(paper.ok()) << paper.status();
+  EXPECT_EQ(paper->train_log, 8);
+  EXPECT_EQ(paper->batch_size, 8);
+  EXPECT_EQ(paper->steps, 204800);
+  EXPECT_EQ(paper->pass_state, 0);
+  EXPECT_EQ(paper->label_smoothing, 0);
+  EXPECT_FALSE(paper->cosine);
 }
 
 TEST(InductionPlanTest, ThePlansReachFarBeyondTheirTraining) {
