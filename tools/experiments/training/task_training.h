@@ -29,8 +29,9 @@ struct TaskTraining {
   // > 0: state passing, once a measurement reaches 0.99. Every row then starts from the state
   // in which the rows of the steps before left the model, in runs of so many steps with nothing
   // before the first: only so does a model see, in rows of the training's length, the states that
-  // longer ones lead to (Buitrago and Gu 2025, "Understanding and improving length generalization
-  // in recurrent models", section 4). No gradient goes from a step to an earlier one.
+  // longer ones lead to (Buitrago Ruiz and Gu 2025, "Understanding and Improving Length
+  // Generalization in Recurrent Models", section 4.1). No gradient goes from a step to an earlier
+  // one.
   int64_t pass_state = 0;
   std::string folder;  // where the trained model is written; "": nowhere
 };
