@@ -6,7 +6,7 @@ load("//tensor/cuda:emulation.bzl", "emulated_cuda_library")
 load("//third_party/cuda:cuda.bzl", "cuda_library")
 
 # SSSE3 adds a fifth to the build time of the kernels and serves no machine SSE4 does not.
-_KERNEL_DEFINES = ["HWY_DISABLED_TARGETS=HWY_SSSE3"]
+KERNEL_DEFINES = ["HWY_DISABLED_TARGETS=HWY_SSSE3"]
 
 def residual_op(name, deps = [], cuda_deps = [], test_deps = [], test_size = "small", visibility = None):
     """Declares //ops/NAME:NAME, its tests and its benchmark.
@@ -57,7 +57,7 @@ def residual_op(name, deps = [], cuda_deps = [], test_deps = [], test_size = "sm
             name = name + "_cpu",
             srcs = kernels,
             hdrs = headers,
-            local_defines = _KERNEL_DEFINES,
+            local_defines = KERNEL_DEFINES,
             textual_hdrs = inline,
             deps = common + deps,
         )
@@ -67,7 +67,7 @@ def residual_op(name, deps = [], cuda_deps = [], test_deps = [], test_size = "sm
         name = name,
         srcs = sources,
         hdrs = headers,
-        local_defines = _KERNEL_DEFINES,
+        local_defines = KERNEL_DEFINES,
         textual_hdrs = inline,
         visibility = public,
         deps = common + deps + own + if_cuda([":%s_cuda" % name] if cuda_sources else []),
@@ -98,7 +98,7 @@ def residual_op(name, deps = [], cuda_deps = [], test_deps = [], test_size = "sm
             testonly = True,
             srcs = sources,
             hdrs = headers,
-            local_defines = _KERNEL_DEFINES + ["RESIDUAL_WITH_CUDA=1"],
+            local_defines = KERNEL_DEFINES + ["RESIDUAL_WITH_CUDA=1"],
             deps = common + deps + own + [":%s_cuda_emulated" % name],
         )
     for source in cuda_tests:
@@ -134,7 +134,7 @@ def residual_op(name, deps = [], cuda_deps = [], test_deps = [], test_size = "sm
             name = source[:-len(".cc")],
             size = test_size,
             srcs = [source],
-            local_defines = _KERNEL_DEFINES,
+            local_defines = KERNEL_DEFINES,
             deps = [":" + name] + common + test_deps + [
                 "//tensor/testing:op_case",
                 "@com_google_googletest//:gtest_main",

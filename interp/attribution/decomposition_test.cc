@@ -1,6 +1,7 @@
 #include "interp/attribution/decomposition.h"
 
 #include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -94,6 +95,18 @@ TEST(DecompositionTest, PartsOfEveryKindOfBlockAddUp) {
       }
     }
   }
+}
+
+TEST(DecompositionTest, NaNIsNamed) {
+  const auto model = BuildTransformer(SmallConfig());
+  Initialize(*model, 5);
+  for (const Parameter& p : Parameters(*model)) {
+    if (p.name != "blocks.1.attn.W_O") continue;
+    p.value->mutable_data<float>()[3] = std::numeric_limits<float>::quiet_NaN();
+  }
+  const auto found = DecomposeStream(*model, {Tensor::Of<int64_t>({1, 2}, {1, 2})});
+  EXPECT_EQ(found.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(found.status().message(), "the run's 'blocks.2.hook_resid_post' holds NaN");
 }
 
 TEST(DecompositionTest, PostNormsAndBadTokensAreRefused) {

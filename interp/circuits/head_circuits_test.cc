@@ -1,5 +1,7 @@
 #include "interp/circuits/head_circuits.h"
 
+#include <limits>
+#include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -79,6 +81,19 @@ TEST(HeadCircuitsTest, GroupedQueriesShareKeysAndValues) {
 }
 
 // A norm after the sum is no part of a read.
+TEST(HeadCircuitsTest, NaNIsNamed) {
+  for (const char* name : {"blocks.1.attn.W_Q", "blocks.0.attn.W_O"}) {
+    const auto model = GoldenModel();
+    for (const Parameter& p : Parameters(*model)) {
+      if (p.name != name) continue;
+      p.value->mutable_data<float>()[7] = std::numeric_limits<float>::quiet_NaN();
+    }
+    const absl::Status status = ReadHeadCircuits(*model).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_EQ(std::string(status.message()), "'" + std::string(name) + "' holds NaN");
+  }
+}
+
 TEST(HeadCircuitsTest, PostNormsAreNotFolded) {
   TransformerConfig config;
   config.d_model = 12;

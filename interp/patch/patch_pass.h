@@ -41,8 +41,8 @@ class PatchPass {
 
   // Calls done(indices, resid) for every run once, several at a time; resid: [runs * batch, last,
   // d_model] after the last block, a run's examples behind one another. The runs begin within the
-  // blocks. `progress`: called before each stack goes through a
-  // block, with how many runs' worth of work is done.
+  // blocks. `progress`: called before each stack goes through a block, with how many runs' worth of
+  // work is done.
   using Done = std::function<void(absl::Span<const int64_t>, const Tensor&)>;
   void Run(std::vector<StackedRun> runs, const Done& done,
            const std::function<void(double)>& progress);

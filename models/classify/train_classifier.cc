@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "models/train/snapshot.h"
 #include "ops/loss/cross_entropy.h"
 #include "ops/reduce/reduce.h"
 #include "tensor/autograd/tape.h"
@@ -200,13 +201,8 @@ absl::Status ClassifierTrainer::RestoreMore(const std::string& folder) {
                      text("accuracy"), "', expected a number from 0 and a share"));
   }
   for (const Parameter& parameter : Parameters(model_)) {
-    RESIDUAL_ASSIGN_OR_RETURN(const Tensor stored, file->Read(parameter.name));
-    if (stored.shape() != DiskShape(parameter) || stored.dtype() != parameter.value->dtype()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(path, ": '", parameter.name, "' is ", stored.ToString(), ", expected ",
-                       Name(parameter.value->dtype()), DiskShape(parameter).ToString()));
-    }
-    best.parameters.push_back(FromDisk(parameter, stored).Clone());
+    RESIDUAL_ASSIGN_OR_RETURN(const Tensor value, ReadParameter(*file, parameter));
+    best.parameters.push_back(value.Clone());
   }
   best_ = std::move(best);
   return absl::OkStatus();

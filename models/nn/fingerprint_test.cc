@@ -19,9 +19,10 @@ TEST(FingerprintTest, IsOfNamesShapesAndEveryByte) {
   Pair pair;
   Initialize(pair, 1);
   const uint32_t first = ParametersFingerprint(pair);
+  const int before = NumThreads();
   SetNumThreads(3);
   EXPECT_EQ(ParametersFingerprint(pair), first);
-  SetNumThreads(1);
+  SetNumThreads(before);
   pair.b.mutable_data<float>()[1] = -0.0f;  // one bit
   const uint32_t negative = ParametersFingerprint(pair);
   EXPECT_NE(negative, first);

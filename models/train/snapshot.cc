@@ -16,11 +16,29 @@ namespace {
 constexpr char kWeights[] = "model.safetensors";
 constexpr char kOptimizer[] = "optimizer.safetensors";
 
+absl::Status WriteWeights(Learner& learner, const std::string& path) {
+  std::vector<NamedTensor> tensors;
+  for (const Parameter& parameter : Parameters(learner.module())) {
+    tensors.emplace_back(parameter.name, ToDisk(parameter, *parameter.value));
+  }
+  return WriteSafetensors(path, tensors, {{"format", "pt"}});
+}
+
 absl::Status WriteOptimizer(Learner& learner, const std::string& path) {
   const Optimizer& optimizer = learner.optimizer();
   return WriteSafetensors(path, optimizer.State(),
                           {{"optimizer", OptimizerKindName(optimizer.config().kind)},
                            {"step", absl::StrCat(learner.step())}});
+}
+
+absl::Status ReadWeights(const std::string& path, Learner& learner) {
+  RESIDUAL_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(path));
+  for (const Parameter& parameter : Parameters(learner.module())) {
+    RESIDUAL_ASSIGN_OR_RETURN(Tensor value, ReadParameter(file, parameter));
+    // Into the bytes there are: a restart takes no new memory.
+    CopyBytes(value, *parameter.value);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ReadOptimizer(const std::string& path, Learner& learner) {
@@ -47,33 +65,19 @@ absl::Status ReadOptimizer(const std::string& path, Learner& learner) {
   return absl::OkStatus();
 }
 
-absl::Status WriteWeights(Learner& learner, const std::string& path) {
-  std::vector<NamedTensor> tensors;
-  for (const Parameter& parameter : Parameters(learner.module())) {
-    tensors.emplace_back(parameter.name, ToDisk(parameter, *parameter.value));
-  }
-  return WriteSafetensors(path, tensors, {{"format", "pt"}});
-}
-
-absl::Status ReadWeights(const std::string& path, Learner& learner) {
-  RESIDUAL_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(path));
-  for (const Parameter& parameter : Parameters(learner.module())) {
-    RESIDUAL_ASSIGN_OR_RETURN(const Tensor stored, file.Read(parameter.name));
-    const Shape shape = DiskShape(parameter);
-    const DType dtype = parameter.value->dtype();
-    if (stored.shape() != shape || stored.dtype() != dtype) {
-      return absl::InvalidArgumentError(absl::StrCat(path, ": '", parameter.name, "' is ",
-                                                     stored.ToString(), ", expected ", Name(dtype),
-                                                     shape.ToString()));
-    }
-    Tensor value = FromDisk(parameter, stored);
-    // Into the bytes there are: a restart takes no new memory.
-    CopyBytes(value, *parameter.value);
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
+
+absl::StatusOr<Tensor> ReadParameter(const SafetensorsFile& file, const Parameter& parameter) {
+  RESIDUAL_ASSIGN_OR_RETURN(const Tensor stored, file.Read(parameter.name));
+  const Shape shape = DiskShape(parameter);
+  const DType dtype = parameter.value->dtype();
+  if (stored.shape() != shape || stored.dtype() != dtype) {
+    return absl::InvalidArgumentError(absl::StrCat(file.path(), ": '", parameter.name, "' is ",
+                                                   stored.ToString(), ", expected ", Name(dtype),
+                                                   shape.ToString()));
+  }
+  return FromDisk(parameter, stored);
+}
 
 std::vector<CheckpointFile> SnapshotFiles(Learner& learner) {
   std::vector<CheckpointFile> files = {

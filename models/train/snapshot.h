@@ -8,8 +8,11 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "models/nn/module.h"
 #include "models/train/checkpoint.h"
 #include "models/train/learner.h"
+#include "tensor/io/safetensors.h"
 
 namespace residual {
 
@@ -18,6 +21,10 @@ namespace residual {
 // optimizer.safetensors: Optimizer::State; metadata "optimizer" and "step". Then its MoreFiles. The
 // learner must outlive the result.
 std::vector<CheckpointFile> SnapshotFiles(Learner& learner);
+
+// A parameter's value in a file that has it under its own name, heads first; it may lie in the
+// mapped file. InvalidArgument names file, tensor, what was found and what was expected.
+absl::StatusOr<Tensor> ReadParameter(const SafetensorsFile& file, const Parameter& parameter);
 
 // Puts the state of these files of `folder` into a learner of the same config, bit for bit.
 // InvalidArgument names file, tensor, what was found and what was expected; the model's weights may

@@ -1,9 +1,9 @@
 // A journal: what of a long computation is done, record by record, so that one that was killed goes
 // on from there.
 //
-//   RESIDUAL_ASSIGN_OR_RETURN(std::unique_ptr<Journal> journal, Journal::Open(path, {{"seed",
-//   "3"}})); for (const std::string& record : journal->records()) ...  // done before
-//   RESIDUAL_RETURN_IF_ERROR(journal->Append(bytes));         // survives from here on
+//   absl::StatusOr<std::unique_ptr<Journal>> journal = Journal::Open(path, {{"seed", "3"}});
+//   for (const std::string& record : (*journal)->records()) ...      // done before
+//   RESIDUAL_RETURN_IF_ERROR((*journal)->Append(bytes));             // survives from here on
 //
 // Layout: the 8 bytes "RSDLJRN1"; then frames, u32 size and u32 CRC-32 of these 4 and of the
 // content (little endian), then the content. The first frame says what the records are of, as a

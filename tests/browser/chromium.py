@@ -24,6 +24,17 @@ def find():
     return None
 
 
+class PageTest:
+    """What holds for every page; mixed into a unittest.TestCase."""
+
+    def check(self, page):
+        """Nothing failed, nothing was loaded, and the page is no wider than the window."""
+        self.assertEqual(page.errors, [])
+        self.assertEqual(len(page.requests), 1, page.requests)  # the page itself
+        width, window = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        self.assertLessEqual(width, window)
+
+
 class Page:
     """One page of one browser. `errors` gathers console errors, exceptions and blocked or failed
     loads; `requests` every address asked for."""

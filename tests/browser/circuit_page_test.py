@@ -20,18 +20,12 @@ def _page(name, *args):
 
 
 @unittest.skipUnless(chromium.find(), "no Chromium on the PATH")
-class CircuitPageTest(unittest.TestCase):
+class CircuitPageTest(chromium.PageTest, unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
         cls.path = _page("circuit.html", "--model=" + _TRAINED, "--task=induction", "--rows=8",
                          "--length=24", "--top=4", "--sets=10")
-
-    def check(self, page):
-        self.assertEqual(page.errors, [])
-        self.assertEqual(len(page.requests), 1, page.requests)  # the page itself
-        width, window = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-        self.assertLessEqual(width, window)
 
     def texts(self, page, figure):
         return page.evaluate("""[...[...document.querySelectorAll('figure.plot')][%d]

@@ -10,7 +10,7 @@ from tests.tools import tools
 
 
 @unittest.skipUnless(chromium.find(), "no Chromium on the PATH")
-class HippoPageTest(unittest.TestCase):
+class HippoPageTest(chromium.PageTest, unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
@@ -35,11 +35,7 @@ class HippoPageTest(unittest.TestCase):
                                 + text.getBoundingClientRect().width / 2])""")
                     at = {name: x for name, x in ticks}
                     self.assertAlmostEqual(at["16"] - at["4"], at["64"] - at["16"], delta=8)
-                    self.assertEqual(page.errors, [])
-                    self.assertEqual(len(page.requests), 1, page.requests)
-                    full, window = page.evaluate(
-                        "[document.documentElement.scrollWidth, innerWidth]")
-                    self.assertLessEqual(full, window)
+                    self.check(page)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ _TEXT = "the cat sat on the mat, and the dog sat on the cat. " * 40
 
 
 @unittest.skipUnless(chromium.find(), "no Chromium on the PATH")
-class LensPageTest(unittest.TestCase):
+class LensPageTest(chromium.PageTest, unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
@@ -24,12 +24,6 @@ class LensPageTest(unittest.TestCase):
                          "--tune_context=32")
         if done.code:
             raise AssertionError(done.err)
-
-    def check(self, page):
-        self.assertEqual(page.errors, [])
-        self.assertEqual(len(page.requests), 1, page.requests)  # the page itself
-        width, window = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-        self.assertLessEqual(width, window)
 
     def test_is_drawn_light_and_dark_wide_and_narrow(self):
         for width, dark in ((1280, False), (1280, True), (390, False), (390, True)):

@@ -110,8 +110,9 @@ absl::Status PathFlags::Run(const CommandLine& cli, const ResidualModel& model,
   for (const auto& of_sender : effects.connected) {
     for (const bool connected : of_sender) any = any || connected;
   }
-  if (!any)
+  if (!any) {
     return UsageError("no path: none of --receiver reads what any of --sender wrote before");
+  }
   RESIDUAL_ASSIGN_OR_RETURN(const std::vector<double> clean, session.Clean(metric));
   RESIDUAL_ASSIGN_OR_RETURN(const std::vector<double> corrupted, session.Corrupted(metric));
   const auto mean = [](const std::vector<double>& values) {

@@ -1,14 +1,14 @@
 // Labelled data by a text, as a command line has it: KIND[,OPTION=N..][:PATH].
 //
-//   idx:FOLDER             images in idx files: MNIST, Fashion-MNIST (Debian's
-//                          dataset-fashion-mnist puts it into /usr/share/datasets/fashion-mnist)
-//   optical_digits:PATH    UCI's optical digits: one file, or a folder of optdigits*tra* and
-//   another texts:FOLDER           a sub-folder of texts for each class, in train/ and test/ if it
-//   has
-//                          these; tokens are bytes, max_length=4096 of them
-//   digits                 drawn here, side=28
-//   list_ops               min_length=501, max_length=1999, max_depth=10, max_args=10
-//   pathfinder             size=32
+//   idx:FOLDER           images in idx files: MNIST, Fashion-MNIST
+//   (/usr/share/datasets/fashion-mnist
+//                        where Debian's dataset-fashion-mnist is installed)
+//   optical_digits:PATH  UCI's optical digits: a file, or the folder of optdigits.tra and .tes
+//   texts:FOLDER         a sub-folder of texts for each class, in train/ and test/ if it has these;
+//                        tokens are bytes, max_length=4096 of them
+//   digits               drawn here, side=28
+//   list_ops             min_length=501, max_length=1999, max_depth=10, max_args=10
+//   pathfinder           size=32
 //
 // rows=N: the first N to train on (generated data: 10000, and test_rows=2000 more; seed=0). pool=K:
 // images averaged over squares of K x K pixels.

@@ -21,9 +21,8 @@ struct TrainData {
 };
 
 // Reads and tokenises the text, or reads the labelled data and holds out rows to validate on. For a
-// new run its size and checksum go into the recipe and a
-// tokenizer is made; for a resumed one they have to agree, and the tokenizer is that of OUT. Errors
-// name the file; nothing is written.
+// new run their size and checksum go into the recipe and a tokenizer is made; for a resumed one
+// they have to agree, and the tokenizer is that of OUT. Errors name the file; nothing is written.
 absl::StatusOr<TrainData> LoadTrainData(const TrainFlags& flags, const TrainingPlan& plan,
                                         Recipe& recipe);
 
