@@ -271,6 +271,12 @@ absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
     std::printf("  %-24s %10.4g\n", edge["edge"].get<std::string>().c_str(),
                 edge["score"].get<double>());
   }
+  if (std::isnan(page.value.faithfulness)) {
+    std::printf(
+        "the prompts of a pair have the same metric: there is nothing for %zu edges to keep\n",
+        page.circuit.size());
+    return absl::OkStatus();
+  }
   std::printf("these %zu keep %.1f%% of it; p of as many at random %.3g\n", page.circuit.size(),
               100 * page.value.faithfulness, page.random.p_value);
   return absl::OkStatus();

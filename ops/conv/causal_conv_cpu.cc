@@ -201,14 +201,16 @@ void Step(const ConvStep& s) {
     sum = hn::MulAdd(w2, h2, sum);
     sum = hn::MulAdd(w3, now, sum);
     Store<all.value>(d, s.silu ? VecSilu(d, sum) : sum, y + c, count);
-    if constexpr (all.value && std::is_same_v<T, float>) {
-      hn::StoreInterleaved3(h1, h2, now, d, last + 3 * c);
-    } else {
-      for (int64_t i = c; i < c + count; ++i) {
-        last[3 * i] = before != nullptr ? before[3 * i + 1] : T{};
-        last[3 * i + 1] = before != nullptr ? before[3 * i + 2] : T{};
-        last[3 * i + 2] = x[i];
+    if constexpr (std::is_same_v<T, float>) {
+      if (all.value) {
+        hn::StoreInterleaved3(h1, h2, now, d, last + 3 * c);
+        return;
       }
+    }
+    for (int64_t i = c; i < c + count; ++i) {
+      last[3 * i] = before != nullptr ? before[3 * i + 1] : T{};
+      last[3 * i + 1] = before != nullptr ? before[3 * i + 2] : T{};
+      last[3 * i + 2] = x[i];
     }
   });
 }

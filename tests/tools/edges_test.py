@@ -115,6 +115,19 @@ class EdgesTest(unittest.TestCase, tools.ToolTest):
         self.assertEqual((len(every["senders"]), len(every["receivers"])), (3, 7))
         self.assertFalse(every["connected"][2][0])  # a later head does not write to an earlier one
 
+    def test_prompts_that_do_not_differ(self):
+        same = tools.write_token_file([1, 5, 9, 5])
+        report = _path("same.html")
+        flags = ("--model=" + _TRAINED, "--clean=" + same, "--corrupted=" + same, "--answer=9",
+                 "--wrong=1", "--sets=3", "--report=" + report)
+        done = tools.run("edges", *flags)
+        self.assertEqual(done.code, 0, done.err)
+        self.assertIn(b"the same metric", done.out)
+        self.assertNotIn(b"nan", done.out)
+        self.assertIsNone(tools.run("edges", *flags, "--json").json()["circuit"]["faithfulness"])
+        with open(report, encoding="utf-8") as f:
+            self.assertNotIn("nan%", f.read())
+
     def test_what_is_wrong_is_named(self):
         def fails(code, *args, parts):
             self.assert_fails(tools.run("edges", *_TASK, *args), code, *parts)

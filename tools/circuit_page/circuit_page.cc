@@ -96,7 +96,7 @@ Report CircuitPage(const CircuitFindings& found) {
   Report report(absl::StrCat("A circuit of ", name),
                 absl::StrCat("Which of the model's ", graph.edges(),
                              " edges carry what the prompts are about, by ", found.method, "."));
-  double best = 0;
+  double best = std::isnan(found.value.faithfulness) ? NAN : 0;
   for (const double share : found.random.random) best = std::max(best, share);
   report.Figures(
       {{absl::StrCat(found.circuit.size()), "edges", absl::StrCat("of ", graph.edges())},
