@@ -1,7 +1,9 @@
 #include "tools/experiments/training/task_training.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <vector>
 
 #include "models/evaluate/task_accuracy.h"
 #include "models/zoo/zoo.h"
@@ -15,6 +17,36 @@ double Seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+// The lesson of the moment, in as many rows as make the tokens of a batch of the task.
+class Lessons : public DataSource {
+ public:
+  Lessons(const std::vector<const DataSource*>& lessons, const DataSource& task)
+      : lessons_(lessons) {
+    lessons_.push_back(&task);
+  }
+
+  bool AtTheTask() const { return now_ + 1 == lessons_.size(); }
+  void Next() { ++now_; }
+  const DataSource& now() const { return *lessons_[now_]; }
+
+  TrainingBatch Batch(uint64_t seed, int64_t step, int64_t batch_size) const override {
+    return now().Batch(seed, step, Rows(batch_size));
+  }
+  TrainingBatch EvalBatch(uint64_t seed, int64_t index, int64_t batch_size) const override {
+    return now().EvalBatch(seed, index, Rows(batch_size));
+  }
+  int64_t d_vocab() const override { return now().d_vocab(); }
+  int64_t context() const override { return now().context(); }
+
+ private:
+  int64_t Rows(int64_t batch_size) const {
+    return std::max<int64_t>(1, batch_size * lessons_.back()->context() / now().context());
+  }
+
+  std::vector<const DataSource*> lessons_;
+  size_t now_ = 0;
+};
+
 }  // namespace
 
 absl::StatusOr<TaskRun> TrainOnTask(const TaskTraining& training, const DataSource& data,
@@ -23,7 +55,8 @@ absl::StatusOr<TaskRun> TrainOnTask(const TaskTraining& training, const DataSour
   RESIDUAL_ASSIGN_OR_RETURN(run.model, ModelFromConfig(training.model, "the experiment's model"));
   Initialize(*run.model, training.train.seed);
   run.parameters = CountParameters(*run.model);
-  Trainer trainer(training.train, *run.model, data);
+  Lessons lessons(training.lessons, data);
+  Trainer trainer(training.train, *run.model, lessons);
   const double start = Seconds();
   double loss = 0;
   int64_t losses = 0;
@@ -49,13 +82,17 @@ absl::StatusOr<TaskRun> TrainOnTask(const TaskTraining& training, const DataSour
     }
     RESIDUAL_ASSIGN_OR_RETURN(
         const TaskAccuracy accuracy,
-        MeasureTaskAccuracy(*run.model, data, training.train.seed, training.eval_rows,
+        MeasureTaskAccuracy(*run.model, lessons.now(), training.train.seed, training.eval_rows,
                             std::min<int64_t>(training.eval_rows, 50)));
-    learned = learned || accuracy.fraction() >= 0.99;
-    run.points.push_back({trainer.step(), loss / losses, accuracy.fraction()});
+    run.points.push_back({trainer.step(), loss / losses, accuracy.fraction(), lessons.context()});
     if (on_point) on_point(run.points.back());
     loss = losses = 0;
-    reached = accuracy.fraction() >= training.enough ? reached + 1 : 0;
+    if (lessons.AtTheTask()) {
+      learned = learned || accuracy.fraction() >= 0.99;
+      reached = accuracy.fraction() >= training.enough ? reached + 1 : 0;
+    } else if (accuracy.fraction() >= 0.99) {
+      lessons.Next();
+    }
     if (late) break;
   }
   run.seconds = Seconds() - start;

@@ -26,10 +26,14 @@ struct TaskTraining {
   int64_t eval_rows = 200;   // of each
   double enough = 0.999;     // training ends when two measurements in a row reach this accuracy
   double seconds_limit = 0;  // or after so many seconds; 0: none
-  // > 0: state passing, once a measurement reaches 0.99. Every row then starts from the state
-  // in which the rows of the steps before left the model, in runs of so many steps with nothing
-  // before the first: only so does a model see, in rows of the training's length, the states that
-  // longer ones lead to (Buitrago Ruiz and Gu 2025, "Understanding and Improving Length
+  // Shorter rows of the task, to begin with: each until a measurement on it reaches 0.99, then the
+  // next, at last the task's own. As many rows a step as make the same number of tokens. What is
+  // answered once in a row is found by chance, and sooner in a short one.
+  std::vector<const DataSource*> lessons;
+  // > 0: state passing, once a measurement of the task reaches 0.99. Every row then starts from the
+  // state in which the rows of the steps before left the model, in runs of so many steps with
+  // nothing before the first: only so does a model see, in rows of the training's length, the
+  // states that longer ones lead to (Buitrago Ruiz and Gu 2025, "Understanding and Improving Length
   // Generalization in Recurrent Models", section 4.1). No gradient goes from a step to an earlier
   // one.
   int64_t pass_state = 0;
@@ -41,6 +45,7 @@ struct TaskRun {
     int64_t step = 0;
     double loss = 0;      // mean of the steps since the point before, nats per answer
     double accuracy = 0;  // on held-out rows
+    int64_t context = 0;  // of the rows, those of a lesson or of the task
   };
   std::unique_ptr<ResidualModel> model;
   std::vector<Point> points;

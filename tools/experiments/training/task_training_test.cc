@@ -94,6 +94,36 @@ TEST(TaskTrainingTest, StopsAtItsLimits) {
   EXPECT_EQ(run->points.back().step, 1);
 }
 
+TEST(TaskTrainingTest, GoesOnToTheTaskOnceALessonIsLearned) {
+  TaskOptions options;
+  options.context = 3;
+  options.d_vocab = 4;
+  options.n_items = 1;
+  const auto lesson = MakeTask("selective_copying", options).value(), task = OneToCopy();
+  ASSERT_LT(lesson->context(), task->context());
+  TaskTraining training = SmallTraining();
+  training.lessons = {lesson.get()};
+  const auto run = TrainOnTask(training, *task, nullptr);
+  ASSERT_TRUE(run.ok()) << run.status();
+  size_t i = 0;
+  for (; run->points[i].accuracy < 0.99; ++i) {
+    ASSERT_EQ(run->points[i].context, lesson->context()) << i;
+  }
+  EXPECT_EQ(run->points[i].context, lesson->context());
+  ASSERT_LT(i + 1, run->points.size());
+  for (++i; i < run->points.size(); ++i) EXPECT_EQ(run->points[i].context, task->context()) << i;
+  EXPECT_GE(run->accuracy(), 0.95);
+
+  // One that is not learned is not left.
+  training.steps = 20;
+  training.train.schedule.lr = 1e-9;
+  const auto stuck = TrainOnTask(training, *task, nullptr);
+  ASSERT_TRUE(stuck.ok()) << stuck.status();
+  for (const TaskRun::Point& point : stuck->points) {
+    EXPECT_EQ(point.context, lesson->context());
+  }
+}
+
 // Up to the step that learns the task nothing passes; what is passed then changes what is learned,
 // the same way every time.
 TEST(TaskTrainingTest, PassesStatesOnceTheTaskIsLearned) {

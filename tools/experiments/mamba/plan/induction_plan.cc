@@ -1,5 +1,7 @@
 #include "tools/experiments/mamba/plan/induction_plan.h"
 
+#include <algorithm>
+
 #include "models/checkpoint/config_reader.h"
 #include "tensor/base/status_macros.h"
 
@@ -30,6 +32,10 @@ absl::StatusOr<InductionPlan> ChangedPlan(InductionPlan plan, const nlohmann::js
   ConfigReader c(changes, source);
   // An answer needs four tokens, and a row fits an int64.
   plan.train_log = c.IntOr("train_log", plan.train_log, 2, 30);
+  plan.first_log =
+      c.IntOr("first_log", std::min(plan.first_log, plan.train_log), 2, plan.train_log);
+  plan.shortest_log =
+      c.IntOr("shortest_log", std::min(plan.shortest_log, plan.train_log), 2, plan.train_log);
   plan.longest_log = c.IntOr("longest_log", plan.longest_log, plan.train_log, 30);
   plan.claimed_log = c.IntOr("claimed_log", plan.claimed_log, plan.train_log, plan.longest_log);
   plan.attention_log = c.IntOr("attention_log", plan.attention_log, plan.train_log, 30);

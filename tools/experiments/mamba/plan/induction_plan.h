@@ -13,6 +13,8 @@ namespace residual {
 
 struct InductionPlan {
   int64_t train_log = 8;       // rows to train on, the paper's 256
+  int64_t first_log = 6;       // rows to begin with, doubled once they are learned
+  int64_t shortest_log = 6;    // the shortest measured
   int64_t claimed_log = 16;    // the longest of which recall is claimed
   int64_t longest_log = 20;    // the longest Mamba is measured on
   int64_t attention_log = 13;  // the longest of attention, whose work grows as its square
@@ -24,8 +26,9 @@ struct InductionPlan {
   // With hard labels the loss, and with it every gradient, is 0 in float32 once the rows are
   // learned, and the first that is not sends Adam astray.
   double label_smoothing = 0.1;
-  // Of Mamba, see TaskTraining: without it the states of long rows are never seen in training.
-  int64_t pass_state = 64;
+  // Of Mamba, see TaskTraining: without it the states of long rows are never seen in training. With
+  // it states of up to 2^18 tokens are.
+  int64_t pass_state = 1024;
   int64_t steps = 11000;
   int64_t eval_every = 250;     // steps
   double seconds_limit = 1800;  // of one training

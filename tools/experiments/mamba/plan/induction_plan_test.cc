@@ -19,6 +19,10 @@ TEST(InductionPlanTest, PlansChangeByNameAndSayWhatIsWrong) {
     return std::string(ChangedPlan(FullInduction(), json, "x.json").status().message());
   };
   EXPECT_THAT(message({{"trainlog", 7}}), HasSubstr("trainlog"));
+  EXPECT_THAT(message({{"train_log", 5}, {"first_log", 6}}), HasSubstr("'first_log' is 6"));
+  EXPECT_THAT(message({{"shortest_log", 9}}), HasSubstr("'shortest_log' is 9"));
+  // Shorter rows than the plan's first lesson need none.
+  EXPECT_EQ(ChangedPlan(FullInduction(), {{"train_log", 5}}, "x.json")->first_log, 5);
   EXPECT_THAT(message({{"train_log", 9}, {"longest_log", 8}}), HasSubstr("'longest_log' is 8"));
   EXPECT_THAT(message({{"claimed_log", 21}}), HasSubstr("'claimed_log' is 21"));
 }
@@ -27,6 +31,8 @@ TEST(InductionPlanTest, ThePapersTrainingIsAFile) {
   const auto paper = PlanWith(FullInduction(), "tools/experiments/mamba/full.json");
   ASSERT_TRUE(paper.ok()) << paper.status();
   EXPECT_EQ(paper->train_log, 8);
+  EXPECT_EQ(paper->first_log, 8);
+  EXPECT_EQ(paper->shortest_log, 6);
   EXPECT_EQ(paper->batch_size, 8);
   EXPECT_EQ(paper->steps, 204800);
   EXPECT_EQ(paper->pass_state, 0);
