@@ -71,9 +71,7 @@ absl::StatusOr<EdgeScores> ScoreExactly(const EdgePair& pair, const Metric& metr
     return ExactEdgeScores(pair, metric, std::vector<int>(unit.begin(), unit.end()), run,
                            [&](size_t of_unit) {
                              processes.Poll();
-                             if (processes.first()) {
-                               bar.Update(done + static_cast<int64_t>(of_unit));
-                             }
+                             if (processes.first()) bar.Update(done + int64_t(of_unit));
                            });
   };
   work.take = [&](int64_t edge, std::vector<double> of_edge) {
@@ -121,8 +119,8 @@ absl::StatusOr<Found> Score(const EdgePair& pair, const Metric& metric, const Fl
   return found;
 }
 
-// 1, 2, 5, 10, .. and all of them, or those of --curve.
-absl::StatusOr<std::vector<int>> CurveSizes(const Flags& flags, int edges) {
+// Those of --curve, or the usual ones.
+absl::StatusOr<std::vector<int>> SizesOf(const Flags& flags, int edges) {
   std::vector<int> sizes;
   for (const std::string& text : flags.curve) {
     int size;
@@ -132,14 +130,7 @@ absl::StatusOr<std::vector<int>> CurveSizes(const Flags& flags, int edges) {
     }
     sizes.push_back(size);
   }
-  if (!sizes.empty()) return sizes;
-  for (int64_t power = 1; power < edges; power *= 10) {
-    for (const int64_t size : {power, 2 * power, 5 * power}) {
-      if (size < edges) sizes.push_back(static_cast<int>(size));
-    }
-  }
-  sizes.push_back(edges);
-  return sizes;
+  return sizes.empty() ? CurveSizes(edges) : sizes;
 }
 
 absl::Status WriteScores(const std::string& path, const EdgeGraph& graph, const Found& found,
@@ -168,7 +159,7 @@ absl::Status WriteScores(const std::string& path, const EdgeGraph& graph, const 
   return WriteSafetensors(path, tensors, names);
 }
 
-double MeanOf(const std::vector<double>& values) { return MeanScores(EdgeScores(1, values))[0]; }
+double MeanOf(const std::vector<double>& values) { return MeanScores({values})[0]; }
 
 absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
                       const PairFlags& pair_flags, const PathFlags& path_flags,
@@ -202,7 +193,7 @@ absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
     const Tensor last = Slice(resid, 1, resid.dim(1) - 1, resid.dim(1));
     return model.UnembedStream(last, Scope()).Reshaped({resid.dim(0), model.d_vocab()});
   }));
-  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<int> sizes, CurveSizes(flags, graph.edges()));
+  RESIDUAL_ASSIGN_OR_RETURN(const std::vector<int> sizes, SizesOf(flags, graph.edges()));
   CircuitFindings page;
   page.model = loaded.folder;
   page.method = flags.method;
@@ -228,9 +219,7 @@ absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
   RESIDUAL_ASSIGN_OR_RETURN(
       page.random,
       CompareWithRandom(pair, metric, page.circuit, static_cast<int>(flags.sets), cli.seed()));
-  if (!flags.out.empty()) {
-    RESIDUAL_RETURN_IF_ERROR(WriteScores(flags.out, graph, found, prompts));
-  }
+  if (!flags.out.empty()) RESIDUAL_RETURN_IF_ERROR(WriteScores(flags.out, graph, found, prompts));
   if (!flags.report.empty()) RESIDUAL_RETURN_IF_ERROR(CircuitPage(page).Write(flags.report));
 
   nlohmann::json done = {
@@ -275,6 +264,10 @@ absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
     std::printf(
         "the prompts of a pair have the same metric: there is nothing for %zu edges to keep\n",
         page.circuit.size());
+    return absl::OkStatus();
+  }
+  if (page.clean == page.corrupted) {
+    std::printf("clean and corrupted have the same metric: there is nothing to keep\n");
     return absl::OkStatus();
   }
   std::printf("these %zu keep %.1f%% of it; p of as many at random %.3g\n", page.circuit.size(),

@@ -71,6 +71,17 @@ absl::StatusOr<CircuitValue> EvaluateCircuit(const EdgePair& pair, const Metric&
   return value;
 }
 
+std::vector<int> CurveSizes(int edges) {
+  std::vector<int> sizes;
+  for (int64_t power = 1; power < edges; power *= 10) {
+    for (const int64_t size : {power, 2 * power, 5 * power}) {
+      if (size < edges) sizes.push_back(static_cast<int>(size));
+    }
+  }
+  sizes.push_back(edges);
+  return sizes;
+}
+
 absl::StatusOr<std::vector<CircuitValue>> FaithfulnessCurve(const EdgePair& pair,
                                                             const Metric& metric,
                                                             absl::Span<const double> scores,

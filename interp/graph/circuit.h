@@ -36,6 +36,9 @@ struct CircuitValue {
 absl::StatusOr<CircuitValue> EvaluateCircuit(const EdgePair& pair, const Metric& metric,
                                              absl::Span<const int> circuit);
 
+// 1, 2, 5, 10, 20, .. below `edges`, and `edges`.
+std::vector<int> CurveSizes(int edges);
+
 // Of the best edges by score, in these numbers.
 absl::StatusOr<std::vector<CircuitValue>> FaithfulnessCurve(const EdgePair& pair,
                                                             const Metric& metric,

@@ -126,5 +126,12 @@ TEST(ScrubTest, BetweenAllAndNothing) {
             "2 labels for 3 rows");
 }
 
+TEST(CurveSizesTest, GrowsToAllEdges) {
+  EXPECT_EQ(CurveSizes(1), std::vector<int>({1}));
+  EXPECT_EQ(CurveSizes(2), std::vector<int>({1, 2}));
+  EXPECT_EQ(CurveSizes(12), std::vector<int>({1, 2, 5, 10, 12}));
+  EXPECT_EQ(CurveSizes(100), std::vector<int>({1, 2, 5, 10, 20, 50, 100}));
+}
+
 }  // namespace
 }  // namespace residual

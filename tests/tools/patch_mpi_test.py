@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import time
 import unittest
 
@@ -46,7 +47,7 @@ class PatchMpiTest(sweeps.SweepTest, unittest.TestCase):
         one = sweeps.Run([], *sweeps.SWEEP, out=self.path("out"), journal=self.path("journal"))
         while sweeps.size(self.path("journal")) < 2000 and one.process.poll() is None:
             time.sleep(0.001)
-        one.kill(0)
+        one.send(0, signal.SIGKILL)
         one.end_killed()
         said, got = self.start().result()
         self.assertEqual(got, want)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import tempfile
 import time
@@ -83,13 +84,13 @@ class Run:
                 found.append(int(name))
         return sorted(found)
 
-    def kill(self, rank):
-        """kill -9 of one process, as soon as there is one; False if the run had ended."""
+    def send(self, rank, sent):
+        """A signal to one process, as soon as there is one; False if the run had ended."""
         while self.process.poll() is None:
             pids = self.pids()
             if rank < len(pids):
                 try:
-                    os.kill(pids[rank], 9)
+                    os.kill(pids[rank], sent)
                     return True
                 except ProcessLookupError:
                     pass
@@ -136,7 +137,7 @@ class SweepTest(tools.ToolTest):
                     time.sleep(0.001)
             else:
                 time.sleep(rng.random())
-            run.kill(kills % ranks)
+            run.send(kills % ranks, signal.SIGKILL)
             run.end_killed()
             if os.path.exists(self.path("out")):  # it was done: begin again
                 os.remove(journal)
@@ -205,6 +206,9 @@ class SweepTest(tools.ToolTest):
         first = self.start()
         while size(self.path("journal")) == 0 and first.process.poll() is None:
             time.sleep(0.001)
+        # On a busy machine it could be done before the second has begun.
+        self.assertTrue(first.send(0, signal.SIGSTOP))
         self.fails(1, out="second", parts=["another process is writing this journal"])
+        first.send(0, signal.SIGCONT)
         _, got = first.result()
         self.assertEqual(got, self.straight()[1])
