@@ -260,12 +260,6 @@ absl::Status RunEdges(const CommandLine& cli, const ModelFlags& model_flags,
     std::printf("  %-24s %10.4g\n", edge["edge"].get<std::string>().c_str(),
                 edge["score"].get<double>());
   }
-  if (std::isnan(page.value.faithfulness)) {
-    std::printf(
-        "the prompts of a pair have the same metric: there is nothing for %zu edges to keep\n",
-        page.circuit.size());
-    return absl::OkStatus();
-  }
   if (page.clean == page.corrupted) {
     std::printf("clean and corrupted have the same metric: there is nothing to keep\n");
     return absl::OkStatus();

@@ -96,6 +96,7 @@ Report CircuitPage(const CircuitFindings& found) {
   Report report(absl::StrCat("A circuit of ", name),
                 absl::StrCat("Which of the model's ", graph.edges(),
                              " edges carry what the prompts are about, by ", found.method, "."));
+  // Undefined for all where it is for one: clean and corrupted prompts have the same metric.
   double best = std::isnan(found.value.faithfulness) ? NAN : 0;
   for (const double share : found.random.random) best = std::max(best, share);
   report.Figures(
