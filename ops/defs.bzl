@@ -2,12 +2,9 @@
 
 load("@local_config_cuda//:config.bzl", "NEEDS_CUDA", "if_cuda")
 load("@rules_cc//cc:defs.bzl", "cc_binary", "cc_library", "cc_test")
+load("//tensor/base:highway.bzl", "KERNEL_DEFINES")
 load("//tensor/cuda:emulation.bzl", "emulated_cuda_library")
 load("//third_party/cuda:cuda.bzl", "cuda_library")
-
-# Each set of instructions adds a fifth to a quarter to the build time of the kernels. Machines without
-# AVX2 (before 2013, a few small ones since) compute with SSE2.
-KERNEL_DEFINES = ["HWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_SSE4)"]
 
 def residual_op(name, deps = [], cuda_deps = [], test_deps = [], test_size = "small", visibility = None):
     """Declares //ops/NAME:NAME, its tests and its benchmark.
