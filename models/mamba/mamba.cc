@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "models/mamba/recurrent_state.h"
 #include "models/nn/precision.h"
 #include "ops/conv/causal_conv.h"
 #include "ops/elementwise/elementwise.h"
@@ -75,8 +74,8 @@ void MambaMixer::Describe(Visitor& v) {
 
 std::unique_ptr<MixerState> MambaMixer::NewState(int64_t batch) const {
   const MambaConfig& c = config_;
-  return std::make_unique<RecurrentState>(batch, Shape{c.d_inner, c.d_conv - 1},
-                                          Shape{c.d_inner, c.d_state});
+  return std::make_unique<MambaState>(batch, Shape{c.d_inner, c.d_conv - 1},
+                                      Shape{c.d_inner, c.d_state});
 }
 
 Tensor MambaMixer::Forward(const Tensor& input, const MixerContext& context, MixerState* state,
@@ -85,7 +84,7 @@ Tensor MambaMixer::Forward(const Tensor& input, const MixerContext& context, Mix
   const int64_t batch = input.dim(0), pos = input.dim(1);
   const Precision precision = context.precision;
   const DType exact = input.dtype() == kF64 ? kF64 : kF32;  // of steps and states
-  auto* const past = static_cast<RecurrentState*>(state);
+  auto* const past = static_cast<MambaState*>(state);
 
   // x, z: the two branches of figure 3. Padding is 0 where it could be seen.
   MatMulOptions in;

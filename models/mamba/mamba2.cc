@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "models/mamba/recurrent_state.h"
 #include "models/nn/precision.h"
 #include "ops/conv/causal_conv.h"
 #include "ops/elementwise/elementwise.h"
@@ -94,8 +93,8 @@ void Mamba2Mixer::Describe(Visitor& v) {
 
 std::unique_ptr<MixerState> Mamba2Mixer::NewState(int64_t batch) const {
   const Mamba2Config& c = config_;
-  return std::make_unique<RecurrentState>(batch, Shape{conv_channels(), c.d_conv - 1},
-                                          Shape{n_heads(), c.d_head, c.d_state});
+  return std::make_unique<MambaState>(batch, Shape{conv_channels(), c.d_conv - 1},
+                                      Shape{n_heads(), c.d_head, c.d_state});
 }
 
 Tensor Mamba2Mixer::Forward(const Tensor& input, const MixerContext& context, MixerState* state,
@@ -105,7 +104,7 @@ Tensor Mamba2Mixer::Forward(const Tensor& input, const MixerContext& context, Mi
   const int64_t of_groups = c.n_groups * c.d_state;
   const Precision precision = context.precision;
   const DType exact = input.dtype() == kF64 ? kF64 : kF32;  // of steps and states
-  auto* const past = static_cast<RecurrentState*>(state);
+  auto* const past = static_cast<MambaState*>(state);
 
   // z, xBC, dt = W_in u, as the reference lays them out. In full precision also of a run of mixed
   // one: steps are among them. Padding is 0 where it could be seen.

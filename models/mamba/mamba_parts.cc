@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "models/mamba/recurrent_state.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/layout/layout.h"
 #include "ops/scan/hidden_attention.h"
@@ -31,11 +30,15 @@ Init FanIn(int64_t fan_in, double scale) {
   return Init::Uniform(scale / std::sqrt(static_cast<double>(fan_in)));
 }
 
-Tensor Rates(const Tensor& A_log, DType dtype, bool fixed, RecurrentState* state) {
+Tensor MambaState::window(DType dtype) const {
+  return length() == 0 ? Tensor() : Cast(value(0), dtype);
+}
+
+Tensor Rates(const Tensor& A_log, DType dtype, bool fixed, MambaState* state) {
   const bool keeps = fixed && state != nullptr && Tape::For({&A_log}) == nullptr;
-  if (keeps && state->constants().defined()) return state->constants();
+  if (keeps && state->rates.defined()) return state->rates;
   const Tensor A = Scale(Exp(Cast(A_log, dtype)), -1);
-  if (keeps) state->constants() = A;
+  if (keeps) state->rates = A;
   return A;
 }
 

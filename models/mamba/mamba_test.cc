@@ -7,7 +7,6 @@
 
 #include "gtest/gtest.h"
 #include "models/mamba/mamba2.h"
-#include "models/mamba/recurrent_state.h"
 #include "ops/layout/layout.h"
 #include "tensor/autograd/tape.h"
 #include "tensor/testing/op_case.h"
@@ -317,22 +316,6 @@ TEST(MambaTest, StartsAsInThePaper) {
       EXPECT_EQ(p.value->ToDoubles(), Numbers(80, 1));
     }
   }
-}
-
-TEST(RecurrentStateTest, GoesBackToTheBeginningOnly) {
-  RecurrentState state(2, {3, 2}, {3, 4});
-  state.Advance(5, Tensor::Zeros({2, 3, 2}), Tensor::Zeros({2, 3, 4}));
-  EXPECT_EQ(state.bytes(), size_t{4} * (2 * 3 * 2 + 2 * 3 * 4));
-  EXPECT_TRUE(state.RollBack(5).ok());
-  const absl::Status back = state.RollBack(2);
-  EXPECT_EQ(back.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_EQ(std::string(back.message()),
-            "cannot roll back to 2 tokens: the state of a recurrence keeps nothing of its 5; fork "
-            "it before, and go on from the fork");
-  EXPECT_EQ(state.length(), 5);
-  EXPECT_TRUE(state.RollBack(0).ok());
-  EXPECT_EQ(state.bytes(), 0u);
-  EXPECT_FALSE(state.window(kF32).defined());
 }
 
 TEST(ClampTest, KeepsWithinAndNaN) {

@@ -340,7 +340,7 @@ Tensor S4Mixer::Stepped(const Tensor& u, S4State& past, const Scope& hook) const
     const System s = SystemIn(u.dtype());
     out.y = Add(Concat(ys, 1), Sub(Read(s, hook(kState, all)), Read(s, all)));
   }
-  past.Advance(pos, out.state);
+  past.Advance(pos, {out.state});
   if (hook.Wants(kKernel)) {
     // What these positions give one another, by the kernel; what was before, by the recurrence.
     const System s = SystemIn(u.dtype());
