@@ -11,11 +11,12 @@ namespace {
 // Columns of a task of few rows, or of one, and multiplications it is worth a thread for.
 constexpr int64_t kStreamed = 2048, kStreamedForOne = 4096;
 constexpr double kLeastStreamed = 1 << 17;
-constexpr int64_t kPiecesOfThread = 4;  // of dot products
-// Numbers of b that a piece of a product of one row has at least. A thread goes on from one piece
-// to the next as if they were one, and the last to be done waits for a piece at most: with pieces
-// of eight times as many a token of GPT-2 small took 3 % longer.
-constexpr int64_t kPiece = int64_t{1} << 17;
+// Dot products of fewer multiplications are left to one thread; a piece has some at least.
+constexpr double kLeastDots = 1 << 16, kLeastPiece = 1 << 14;
+// Pieces of a thread at least, and numbers of b in one at most. All threads have as many. A thread
+// goes on from one piece to the next as if they were one, and the last to be done waits for a piece
+// at most: with pieces of eight times as many a token of GPT-2 small took 3 % longer.
+constexpr int64_t kPiecesOfThread = 4, kPiece = int64_t{1} << 17;
 
 // [rows, columns] to [columns, rows]; small.
 void CopyTransposed(const void* from, int64_t rows, int64_t columns, int64_t size, char* to) {
@@ -170,9 +171,12 @@ void Product::Dots() const {
   all.k = g_.K;
   all.bias_of_rows = g_.transposed_c;
   const double work = static_cast<double>(g_.M) * g_.K;
+  const double least = work * g_.N < kLeastDots ? work * g_.N : kLeastPiece;
+  const int64_t pieces =
+      std::max(kPiecesOfThread, NumChunks(g_.N * g_.K, kPiece * NumThreads())) * NumThreads();
   // In fours, so that cuts change no bits.
-  const int64_t piece = std::min(NumChunks(g_.N, kPiecesOfThread * NumThreads()), kPiece / g_.K);
-  const int64_t grain = RoundUp(std::max(static_cast<int64_t>(kLeastStreamed / work), piece), 4);
+  const int64_t grain =
+      RoundUp(std::max(static_cast<int64_t>(least / work), NumChunks(g_.N, pieces)), 4);
   ParallelFor(g_.N, grain, [&](int64_t begin, int64_t end) {
     const Sums sums = SumsOf({0, g_.M}, {begin, end});
     DotArgs args = all;
