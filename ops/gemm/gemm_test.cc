@@ -41,8 +41,9 @@ Tensor Reference(const Tensor& a, const Tensor& b, const Tensor& bias, const Siz
 class GemmTest : public EachTarget {};
 RESIDUAL_EACH_TARGET(GemmTest);
 
-const Sizes kSizes[] = {{1, 1, 1},    {1, 33, 17}, {3, 64, 5}, {17, 1, 31},   {16, 16, 16},
-                        {37, 67, 41}, {5, 7, 0},   {0, 3, 2},  {61, 131, 300}};
+const Sizes kSizes[] = {{1, 1, 1},      {1, 33, 17},   {3, 64, 5},   {17, 1, 31},
+                        {16, 16, 16},   {37, 67, 41},  {5, 7, 0},    {0, 3, 2},
+                        {61, 131, 300}, {1, 2003, 37}, {4, 1501, 48}};
 
 // Raw memory between guard bytes: the op's own tests reach these kernels through tensors, these
 // reach every layout, dtype and edge of a tile directly, with a bias and an activation.
