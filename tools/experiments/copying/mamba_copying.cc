@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -50,23 +51,37 @@ TaskTraining TrainingOf(const CopyingPlan& plan, const json& model, uint64_t see
   training.eval_every = plan.eval_every;
   training.eval_rows = std::min<int64_t>(plan.measured_rows, 100);
   training.seconds_limit = plan.seconds_limit;
+  training.lesson_steps = plan.lesson_steps;
   return training;
+}
+
+absl::StatusOr<std::unique_ptr<DataSource>> Rows(const CopyingPlan& plan, int64_t context) {
+  TaskOptions task;
+  task.context = context;
+  task.d_vocab = kVocabulary;
+  task.n_items = plan.n_items;
+  return MakeTask("selective_copying", task);
 }
 
 absl::Status TrainAndMeasure(const CopyingPlan& plan, const DataSource& data,
                              const ExperimentOptions& options, Contender& contender) {
+  std::vector<std::unique_ptr<DataSource>> lessons;
+  for (int64_t context = plan.first_context; context < plan.context; context *= 2) {
+    RESIDUAL_ASSIGN_OR_RETURN(lessons.emplace_back(), Rows(plan, context));
+  }
   for (int64_t i = 0; i < plan.seeds; ++i) {
     const uint64_t seed = options.seed + i;
     options.say(absl::StrFormat("%s, seed %d: training on rows of %d with %d to copy",
                                 contender.name, seed, plan.context, plan.n_items));
     TaskTraining training = TrainingOf(plan, contender.model, seed);
+    for (const auto& lesson : lessons) training.lessons.push_back(lesson.get());
     if (!options.out.empty()) {
       training.folder = JoinPath(options.out, absl::StrCat(contender.folder, "_", seed));
     }
     RESIDUAL_ASSIGN_OR_RETURN(
         TaskRun run, TrainOnTask(training, data, [&](const TaskRun::Point& point) {
-          options.say(absl::StrFormat("  step %d: loss %.3f, accuracy %.3f", point.step, point.loss,
-                                      point.accuracy));
+          options.say(absl::StrFormat("  step %d: rows of %d, loss %.3f, accuracy %.3f", point.step,
+                                      point.context, point.loss, point.accuracy));
         }));
     // Rows of a seed that training did not look at even to know when to end.
     RESIDUAL_ASSIGN_OR_RETURN(const TaskAccuracy got,
@@ -147,7 +162,8 @@ absl::StatusOr<Selected> LookAt(const ResidualModel& model, const DataSource& da
   return selected;
 }
 
-void AddPictures(absl::Span<const Contender> contenders, const Selected& selected, Report& report) {
+void AddPictures(const CopyingPlan& plan, absl::Span<const Contender> contenders,
+                 const Selected& selected, Report& report) {
   std::vector<Series> curves;
   std::vector<Bar> bars;
   Table table;
@@ -183,8 +199,12 @@ void AddPictures(absl::Span<const Contender> contenders, const Selected& selecte
   axes.x_format = "d";
   axes.y_low = 0;
   axes.y_high = 1;
-  report.Plot(LinePlot(curves, axes), "While training, first seed.",
-              "Accuracy over training steps for each model.");
+  std::string caption = "While training, first seed.";
+  if (plan.first_context < plan.context) {
+    absl::StrAppend(&caption, " On the rows of the moment, of ", plan.first_context,
+                    " tokens at first, of ", plan.context, " at last.");
+  }
+  report.Plot(LinePlot(curves, axes), caption, "Accuracy over training steps for each model.");
   report.AddTable(table);
 
   std::vector<Series> ratios;
@@ -223,12 +243,7 @@ void AddPictures(absl::Span<const Contender> contenders, const Selected& selecte
 }  // namespace
 
 absl::StatusOr<Findings> RunCopying(const CopyingPlan& plan, const ExperimentOptions& options) {
-  TaskOptions task;
-  task.context = plan.context;
-  task.d_vocab = kVocabulary;
-  task.n_items = plan.n_items;
-  RESIDUAL_ASSIGN_OR_RETURN(const std::unique_ptr<DataSource> data,
-                            MakeTask("selective_copying", task));
+  RESIDUAL_ASSIGN_OR_RETURN(const std::unique_ptr<DataSource> data, Rows(plan, plan.context));
   // The paper's S6 in Mamba's block, and S4 without a gate.
   Contender contenders[] = {
       {"Mamba", "mamba", SmallMamba(kVocabulary, plan.d_model), 0.998, 0, {}, {}},
@@ -267,7 +282,7 @@ absl::StatusOr<Findings> RunCopying(const CopyingPlan& plan, const ExperimentOpt
                   "in order. A model that treats every token alike fills its state with noise: how "
                   "far apart two data tokens are differs from row to row, and no fixed kernel "
                   "lines them up. Mamba's step Δ depends on the token."))};
-  AddPictures(contenders, first, findings.report);
+  AddPictures(plan, contenders, first, findings.report);
   return findings;
 }
 

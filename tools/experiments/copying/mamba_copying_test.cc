@@ -9,6 +9,7 @@
 namespace residual {
 namespace {
 
+using ::testing::Contains;
 using ::testing::HasSubstr;
 
 // Too little to learn anything: what is measured and said, not what is found.
@@ -16,6 +17,8 @@ CopyingPlan Small() {
   CopyingPlan plan;
   plan.context = 24;
   plan.n_items = 3;
+  plan.first_context = 12;
+  plan.lesson_steps = 2;
   plan.d_model = 8;
   plan.batch_size = 4;
   plan.warmup_steps = 1;
@@ -48,6 +51,9 @@ TEST(MambaCopyingTest, TrainsBothOnEverySeedAndClaimsWhatItMeasured) {
   for (const std::string& line : lines) copied += line.find("of 48 tokens copied") != line.npos;
   EXPECT_EQ(copied, 4);
   EXPECT_THAT(findings->report.ToString(), HasSubstr("step Δ where data is seen"));
+  // The rows grow, and those that are measured at the end are the longest.
+  EXPECT_THAT(lines, Contains(HasSubstr("step 2: rows of 12")));
+  EXPECT_THAT(lines, Contains(HasSubstr("step 4: rows of 24")));
 
   const auto again = RunCopying(Small(), options);
   ASSERT_TRUE(again.ok());

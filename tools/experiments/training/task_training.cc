@@ -64,6 +64,7 @@ absl::StatusOr<TaskRun> TrainOnTask(const TaskTraining& training, const DataSour
   RESIDUAL_CHECK(training.pass_state == 0 || training.train.accumulation == 1)
       << "the rows of a state are those of one batch";
   bool learned = false;
+  int64_t lesson_began = 0;
   ModelState passed;
   for (int reached = 0; trainer.step() < training.steps && reached < 2;) {
     const bool passes = training.pass_state > 0 && learned;
@@ -90,8 +91,11 @@ absl::StatusOr<TaskRun> TrainOnTask(const TaskTraining& training, const DataSour
     if (lessons.AtTheTask()) {
       learned = learned || accuracy.fraction() >= 0.99;
       reached = accuracy.fraction() >= training.enough ? reached + 1 : 0;
-    } else if (accuracy.fraction() >= 0.99) {
+    } else if (accuracy.fraction() >= 0.99 ||
+               (training.lesson_steps > 0 &&
+                trainer.step() - lesson_began >= training.lesson_steps)) {
       lessons.Next();
+      lesson_began = trainer.step();
     }
     if (late) break;
   }

@@ -30,6 +30,7 @@ struct TaskTraining {
   // next, at last the task's own. As many rows a step as make the same number of tokens. What is
   // answered once in a row is found by chance, and sooner in a short one.
   std::vector<const DataSource*> lessons;
+  int64_t lesson_steps = 0;  // a lesson takes at most, learned or not; 0: any number
   // > 0: state passing, once a measurement of the task reaches 0.99. Every row then starts from the
   // state in which the rows of the steps before left the model, in runs of so many steps with
   // nothing before the first: only so does a model see, in rows of the training's length, the

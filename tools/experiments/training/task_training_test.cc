@@ -122,6 +122,17 @@ TEST(TaskTrainingTest, GoesOnToTheTaskOnceALessonIsLearned) {
   for (const TaskRun::Point& point : stuck->points) {
     EXPECT_EQ(point.context, lesson->context());
   }
+
+  // Unless it has had its steps.
+  training.lessons = {lesson.get(), lesson.get()};
+  training.lesson_steps = 10;
+  training.steps = 40;
+  const auto hurried = TrainOnTask(training, *task, nullptr);
+  ASSERT_TRUE(hurried.ok()) << hurried.status();
+  ASSERT_EQ(hurried->points.size(), 4);
+  EXPECT_EQ(hurried->points[1].context, lesson->context());
+  EXPECT_EQ(hurried->points[2].context, task->context());
+  EXPECT_EQ(hurried->points[3].context, task->context());
 }
 
 // Up to the step that learns the task nothing passes; what is passed then changes what is learned,

@@ -1,5 +1,7 @@
 #include "tools/experiments/copying/plan/copying_plan.h"
 
+#include <algorithm>
+
 #include "models/checkpoint/config_reader.h"
 #include "tensor/base/status_macros.h"
 
@@ -9,8 +11,9 @@ CopyingPlan CpuCopying() { return {}; }
 
 CopyingPlan QuickCopying() {
   CopyingPlan plan;
-  plan.context = 256;
+  plan.context = plan.first_context = 256;
   plan.n_items = 8;
+  plan.batch_size = 32;
   plan.steps = 4000;
   plan.eval_every = 200;
   plan.seconds_limit = 1200;
@@ -27,6 +30,9 @@ absl::StatusOr<CopyingPlan> ChangedPlan(CopyingPlan plan, const nlohmann::json& 
   ConfigReader c(changes, source);
   plan.context = c.IntOr("context", plan.context, 3, kMany);
   plan.n_items = c.IntOr("n_items", plan.n_items, 1, kMany);
+  plan.first_context =
+      c.IntOr("first_context", std::min(plan.first_context, plan.context), 3, plan.context);
+  plan.lesson_steps = c.IntOr("lesson_steps", plan.lesson_steps, 0, kMany);
   plan.d_model = c.IntOr("d_model", plan.d_model, 4, 1 << 14);
   plan.batch_size = c.IntOr("batch_size", plan.batch_size, 1, 1 << 16);
   plan.lr = c.NumberOr("lr", plan.lr, 0, 1e3);
