@@ -1,6 +1,8 @@
 #include "models/stream/recurrent_state.h"
 
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "gtest/gtest.h"
 
