@@ -8,6 +8,7 @@
 
 #include "ops/embedding/embedding.h"
 #include "ops/layout/layout.h"
+#include "tensor/core/storage.h"
 
 namespace residual {
 namespace {
@@ -20,6 +21,13 @@ std::vector<int64_t> Repeated(int64_t batch, int64_t times) {
     for (int64_t b = 0; b < batch; ++b) rows.push_back(b);
   }
   return rows;
+}
+
+// Stacks of many shapes leave blocks of many sizes in the pool, which no later one may ask for.
+void TrimIdle() {
+  constexpr int64_t kIdleBytes = int64_t{32} << 20;
+  const PoolStats pool = HostPoolStats();
+  if (pool.system_bytes - pool.bytes_in_use > kIdleBytes) TrimHostPool();
 }
 
 Tensor RowsOf(const Tensor& x, const std::vector<int64_t>& rows) {
@@ -36,8 +44,11 @@ PatchPass::PatchPass(PatchSession& session, int64_t last)
       positions_(session.positions()) {}
 
 int64_t PatchPass::RunsAtOnce(int64_t positions) const {
-  return std::max<int64_t>(
-      1, session_.options_.stacked_positions / std::max<int64_t>(1, positions * batch_));
+  // Each run also has a copy of what its mixers remember of the positions before.
+  const PatchOptions& options = session_.options_;
+  const int64_t runs = std::min(options.stacked_positions / std::max<int64_t>(1, positions),
+                                options.remembered_positions / std::max<int64_t>(1, positions_));
+  return std::max<int64_t>(1, runs / std::max<int64_t>(1, batch_));
 }
 
 Tensor PatchPass::Corrupted(int layer, int64_t start, int64_t runs) const {
@@ -287,6 +298,7 @@ void PatchPass::Run(std::vector<StackedRun> runs, const Done& done,
         }
         stack.resid = ThroughBlock(layer, start, stack.resid, edits, last_);
       }
+      TrimIdle();
     }
     if (!local.empty()) JoinLocal(layer, local, stacks);
   }

@@ -54,6 +54,8 @@ struct PatchOptions {
   // Positions of stacked runs that go through a block together, and how many are enough to leave
   // runs of other first positions out of the stack.
   int64_t stacked_positions = 512, enough_positions = 128;
+  // Positions, those before their first included, of the runs that go through a block together.
+  int64_t remembered_positions = 8192;
   // The run that is made to learn how large activations are. The clean one is needed by all;
   // attribution makes the run of its gradient itself, and would make that one twice.
   PatchRun plan_on = PatchRun::kClean;

@@ -238,6 +238,10 @@ TEST_P(PatchSessionTest, IsWholeForwardsWithHooks) {
   tight.enough_positions = 1;
   ExpectAsPlain(*model, {clean}, {close}, AnswerProbability({3, 9}), tight,
                 {{"resid_pre", "pos"}, {"resid_post", "pos"}});
+  tight.stacked_positions = 100;
+  tight.remembered_positions = 1;
+  ExpectAsPlain(*model, {clean}, {close}, AnswerProbability({3, 9}), tight,
+                {{"resid_pre", "pos"}, {"resid_post", "pos"}});
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, PatchSessionTest,
