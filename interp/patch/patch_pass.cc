@@ -25,7 +25,7 @@ std::vector<int64_t> Repeated(int64_t batch, int64_t times) {
 
 // Stacks of many shapes leave blocks of many sizes in the pool, which no later one may ask for.
 void TrimIdle() {
-  constexpr int64_t kIdleBytes = int64_t{32} << 20;
+  constexpr int64_t kIdleBytes = int64_t{16} << 20;
   const PoolStats pool = HostPoolStats();
   if (pool.system_bytes - pool.bytes_in_use > kIdleBytes) TrimHostPool();
 }
