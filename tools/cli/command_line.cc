@@ -200,6 +200,9 @@ absl::Status CommandLine::Parse(int argc, char** argv, bool* help) {
   if (*help) return absl::OkStatus();
   try {
     app.parse(arguments);
+  } catch (const CLI::RequiredError& error) {
+    const std::string as_in = absl::StrCat(", as in: bazel run //tools:", name_, " -- ", example_);
+    return UsageError(absl::StrCat(error.what(), example_.empty() ? "" : as_in));
   } catch (const CLI::ParseError& error) {
     return UsageError(absl::StrReplaceAll(error.what(), {{"\n", " "}}));
   }
