@@ -27,19 +27,29 @@ PhaseNumbers ReadCurves(const std::vector<TrainingPoint>& points) {
   }
   n.window = FindPhaseChange(points);
   if (!n.window.found()) return n;
-  const size_t first = n.window.first, last = n.window.last;
-  n.window_share = static_cast<double>(points[last].tokens - points[first].tokens) /
-                   static_cast<double>(points.back().tokens);
-  n.icl_in_window = (points[last].icl_score - points[first].icl_score) / points.back().icl_score;
-  // The loss of a point is that of the steps before it, so there is none at 0.
-  const size_t length = last - first, before = std::max<size_t>(1, first - std::min(first, length));
-  if (first > before) {
-    const double now = (points[first].loss - points[last].loss) / static_cast<double>(length);
-    const double then =
-        (points[before].loss - points[first].loss) / static_cast<double>(first - before);
-    n.loss_bend = now / std::max(then, 1e-9);
-  }
+  const TrainingPoint &first = points[n.window.first], &last = points[n.window.last];
+  n.window_share =
+      static_cast<double>(last.tokens - first.tokens) / static_cast<double>(points.back().tokens);
+  n.icl_in_window = (last.icl_score - first.icl_score) / points.back().icl_score;
   return n;
+}
+
+double SteepestFall(const std::vector<TrainingPoint>& points, const PhaseChange& window) {
+  if (!window.found()) return 0;
+  double steepest = -kInfinity;
+  // The loss of a point is that of the steps before it, so there is none at 0.
+  for (size_t i = std::max<size_t>(2, window.first + 1); i <= window.last; ++i) {
+    steepest = std::max(steepest, points[i - 1].loss - points[i].loss);
+  }
+  return steepest;
+}
+
+double LossBend(const std::vector<TrainingPoint>& points, const PhaseChange& window) {
+  if (!window.found() || window.first < 2) return 0;
+  const size_t first = window.first, before = std::max<size_t>(1, first - 2);
+  const double then =
+      (points[before].loss - points[first].loss) / static_cast<double>(first - before);
+  return SteepestFall(points, window) / std::max(then, 1e-9);
 }
 
 double TokensUntil(const std::vector<TrainingPoint>& points, double induction) {

@@ -18,11 +18,13 @@ struct PhaseNumbers {
   double icl_in_window = 0;  // share of the last in-context score that came about in it
   // Between which two measurements the curves change most: the later one of them.
   size_t steepest_prefix = 0, steepest_icl = 0;
-  // How fast the loss falls in the window, over how fast it fell in as long a time before; 0
-  // without a window.
-  double loss_bend = 0;
 };
 PhaseNumbers ReadCurves(const std::vector<TrainingPoint>& points);
+// The steepest fall of the loss from one measurement of the window to the next; 0 without a window.
+double SteepestFall(const std::vector<TrainingPoint>& points, const PhaseChange& window);
+// The same over the fall just before the window (mean of two, where there are as many): at most 1
+// where the curve is convex. 0 without a window, or if it begins before there is such a fall.
+double LossBend(const std::vector<TrainingPoint>& points, const PhaseChange& window);
 // Tokens until the best induction score is first at least this; infinite if it never is.
 double TokensUntil(const std::vector<TrainingPoint>& points, double induction);
 

@@ -31,7 +31,8 @@ TEST(PhaseCurvesTest, ReadsItsNumbersOffTheCurves) {
   EXPECT_NEAR(n.icl_in_window, 1.8 / 2.2, 1e-12);
   EXPECT_EQ(n.steepest_prefix, 5);
   EXPECT_EQ(n.steepest_icl, 5);
-  EXPECT_NEAR(n.loss_bend, 0.75 / 0.75, 1e-12);  // 4.5 to 3 in two, 6 to 4.5 in two before
+  EXPECT_EQ(SteepestFall(points, n.window), 1);                // 4 to 3
+  EXPECT_NEAR(LossBend(points, n.window), 1.0 / 0.75, 1e-12);  // over 6 to 4.5 in two
   EXPECT_EQ(TokensUntil(points, 0.3), 50);
   EXPECT_EQ(TokensUntil(points, 0.01), 0);
   EXPECT_TRUE(std::isinf(TokensUntil(points, 0.7)));
@@ -39,7 +40,28 @@ TEST(PhaseCurvesTest, ReadsItsNumbersOffTheCurves) {
   const PhaseNumbers flat = ReadCurves({points[0], points[1], points[2]});
   EXPECT_FALSE(flat.window.found());
   EXPECT_EQ(flat.window_share, 0);
-  EXPECT_EQ(flat.loss_bend, 0);
+  EXPECT_EQ(SteepestFall(points, flat.window), 0);
+  EXPECT_EQ(LossBend(points, flat.window), 0);
+}
+
+TEST(PhaseCurvesTest, AConvexLossDoesNotBend) {
+  std::vector<TrainingPoint> points;
+  for (int i = 0; i < 12; ++i) points.push_back(Point(i, 0, 0, 1 + std::exp(-0.5 * i)));
+  PhaseChange window;
+  window.last = 9;
+  for (window.first = 2; window.first < 9; ++window.first) {
+    EXPECT_GT(LossBend(points, window), 0);
+    EXPECT_LT(LossBend(points, window), 1);
+  }
+  window.first = 1;  // the loss before it is of no training
+  EXPECT_EQ(LossBend(points, window), 0);
+  // However long the window goes on after it, a bump is one.
+  for (size_t i = 6; i < points.size(); ++i) points[i].loss -= 0.3;
+  window.first = 4;
+  const double bump = LossBend(points, window);
+  EXPECT_GT(bump, 2);
+  window.last = 11;
+  EXPECT_EQ(LossBend(points, window), bump);
 }
 
 TEST(PhaseReportTest, HasTheCurvesAndWhatIsLeft) {

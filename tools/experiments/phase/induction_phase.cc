@@ -121,6 +121,14 @@ std::vector<Claim> ClaimsOf(const std::vector<SeedRun>& runs) {
     const PhaseNumbers n = numbers(run);
     return std::abs(static_cast<double>(n.steepest_prefix) - static_cast<double>(n.steepest_icl));
   };
+  const auto bend = [&](const SeedRun& run) {
+    return LossBend(run.points[kTwo], numbers(run).window);
+  };
+  const auto beyond_one = [&](const SeedRun& run) {
+    const PhaseChange window = numbers(run).window;
+    return SteepestFall(run.points[kTwo], window) /
+           std::max(SteepestFall(run.points[kOne], window), 1e-9);
+  };
   const auto earlier = [](const SeedRun& run) {
     return TokensUntil(run.points[kTwoSmeared], kFormed) / TokensUntil(run.points[kTwo], kFormed);
   };
@@ -148,9 +156,11 @@ std::vector<Claim> ClaimsOf(const std::vector<SeedRun>& runs) {
       {"two layers: measurements between the steepest rise of prefix matching and the steepest "
        "fall of the in-context score",
        0.0, MostOf(runs, apart), 0, 1},
-      {"two layers: the loss bends down in the window: how fast it falls there, over how fast it "
-       "fell in as long a time before (a convex curve: below 1)",
-       none, LeastOf(runs, [&](auto& run) { return numbers(run).loss_bend; }), 1, kAny},
+      {"two layers: the loss bends down in the window: its steepest fall there, over that before "
+       "the window (a convex curve: at most 1)",
+       none, LeastOf(runs, bend), 1.5, kAny},
+      {"and over the steepest fall of one layer at that time", none, LeastOf(runs, beyond_one), 2,
+       kAny},
       {"smeared keys give it to one layer: largest prefix-matching score", none,
        LeastOf(runs, [](auto& run) { return run.induction(kOneSmeared); }), kFormed, 1},
       {"and the in-context score: one layer with smeared keys over two layers", none,
