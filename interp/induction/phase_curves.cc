@@ -35,8 +35,7 @@ PhaseNumbers ReadCurves(const std::vector<TrainingPoint>& points) {
 }
 
 double SteepestFall(const std::vector<TrainingPoint>& points, const PhaseChange& window) {
-  if (!window.found()) return 0;
-  double steepest = -kInfinity;
+  double steepest = 0;
   // The loss of a point is that of the steps before it, so there is none at 0.
   for (size_t i = std::max<size_t>(2, window.first + 1); i <= window.last; ++i) {
     steepest = std::max(steepest, points[i - 1].loss - points[i].loss);
@@ -45,7 +44,7 @@ double SteepestFall(const std::vector<TrainingPoint>& points, const PhaseChange&
 }
 
 double LossBend(const std::vector<TrainingPoint>& points, const PhaseChange& window) {
-  if (!window.found() || window.first < 2) return 0;
+  if (window.first < 2) return 0;
   const size_t first = window.first, before = std::max<size_t>(1, first - 2);
   const double then =
       (points[before].loss - points[first].loss) / static_cast<double>(first - before);

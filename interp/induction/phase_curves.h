@@ -20,10 +20,11 @@ struct PhaseNumbers {
   size_t steepest_prefix = 0, steepest_icl = 0;
 };
 PhaseNumbers ReadCurves(const std::vector<TrainingPoint>& points);
-// The steepest fall of the loss from one measurement of the window to the next; 0 without a window.
+// The steepest fall of the loss from one measurement of the window to the next, nats; 0 without a
+// window, or where the loss only rises.
 double SteepestFall(const std::vector<TrainingPoint>& points, const PhaseChange& window);
 // The same over the fall just before the window (mean of two, where there are as many): at most 1
-// where the curve is convex. 0 without a window, or if it begins before there is such a fall.
+// where the curve is convex. 0 also if the window begins before there is such a fall.
 double LossBend(const std::vector<TrainingPoint>& points, const PhaseChange& window);
 // Tokens until the best induction score is first at least this; infinite if it never is.
 double TokensUntil(const std::vector<TrainingPoint>& points, double induction);

@@ -55,6 +55,10 @@ TEST(PhaseCurvesTest, AConvexLossDoesNotBend) {
   }
   window.first = 1;  // the loss before it is of no training
   EXPECT_EQ(LossBend(points, window), 0);
+  window.first = 0;
+  window.last = 1;
+  EXPECT_EQ(SteepestFall(points, window), 0);
+  window.last = 9;
   // However long the window goes on after it, a bump is one.
   for (size_t i = 6; i < points.size(); ++i) points[i].loss -= 0.3;
   window.first = 4;

@@ -108,7 +108,7 @@ def scan_rows():
     for length in (512, 2048):
         for name, kind, forward, goals in (
             ("selective scan", OpRow, reference_loop, (50.0, 40.0)),
-            ("selective scan, best form", BestFormRow, unbind_loop, (7.0, 15.0)),
+            ("selective scan, best form", BestFormRow, unbind_loop, (7.0, 40.0)),
         ):
             for backward in (False, True):
                 rows.append(

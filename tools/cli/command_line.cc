@@ -59,16 +59,15 @@ struct CommandLine::Impl {
   }
 };
 
-CommandLine::CommandLine(std::string name, std::string summary, std::string example)
+CommandLine::CommandLine(std::string name, std::string summary, const std::string& example)
     : impl_(std::make_unique<Impl>()),
       name_(std::move(name)),
       summary_(std::move(summary)),
-      example_(std::move(example)) {
+      example_("bazel run //tools:" + name_ + (example.empty() ? "" : " -- " + example)) {
   impl_->app.description(summary_);
   impl_->app.name("bazel run //tools:" + name_ + " --");
   impl_->app.set_help_flag();
-  impl_->app.footer("Example:\n  bazel run //tools:" + name_ +
-                    (example_.empty() ? "" : " -- " + example_));
+  impl_->app.footer("Example:\n  " + example_);
   impl_->app.allow_extras();
 }
 
@@ -201,8 +200,7 @@ absl::Status CommandLine::Parse(int argc, char** argv, bool* help) {
   try {
     app.parse(arguments);
   } catch (const CLI::RequiredError& error) {
-    const std::string as_in = absl::StrCat(", as in: bazel run //tools:", name_, " -- ", example_);
-    return UsageError(absl::StrCat(error.what(), example_.empty() ? "" : as_in));
+    return UsageError(absl::StrCat(error.what(), ", as in: ", example_));
   } catch (const CLI::ParseError& error) {
     return UsageError(absl::StrReplaceAll(error.what(), {{"\n", " "}}));
   }

@@ -28,7 +28,7 @@ namespace residual {
 class CommandLine {
  public:
   // `example`: what follows "bazel run //tools:NAME -- " in the help.
-  CommandLine(std::string name, std::string summary, std::string example);
+  CommandLine(std::string name, std::string summary, const std::string& example);
   ~CommandLine();
 
   // Returned by the declarations below, to say more of the flag just declared.
@@ -75,7 +75,8 @@ class CommandLine {
 
   struct Impl;
   std::unique_ptr<Impl> impl_;
-  std::string name_, summary_, example_;
+  std::string name_, summary_;
+  std::string example_;  // "bazel run //tools:NAME -- ...", whole
   bool json_ = false;
   int64_t threads_ = 0;
   std::string device_ = "cpu";
